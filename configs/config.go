@@ -1,0 +1,225 @@
+// Package configs is the hub's configuration: its shape, its defaults, how it is read and what is wrong with it.
+//
+// The order is Default, then a YAML file (unknown keys are errors), then FAIRLEAD_... variables, then flags; Validate
+// then reports every fault at once, each with its key. fairlead.yaml beside this file is embedded and documents every
+// key with its default.
+package configs
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is the whole configuration. Values, not pointers: Default holds the defaults, zero means zero.
+type Config struct {
+	Listen   string   `yaml:"listen"`
+	DataDir  string   `yaml:"data_dir"`
+	Node     string   `yaml:"node"`
+	TLS      TLS      `yaml:"tls"`
+	Auth     Auth     `yaml:"auth"`
+	Devices  Devices  `yaml:"devices"`
+	Ingest   Ingest   `yaml:"ingest"`
+	Influx   Influx   `yaml:"influx"`
+	NATS     NATS     `yaml:"nats"`
+	Commands Commands `yaml:"commands"`
+	Bridge   Bridge   `yaml:"bridge"`
+	Console  Console  `yaml:"console"`
+	Admin    Admin    `yaml:"admin"`
+	Log      Log      `yaml:"log"`
+}
+
+// The TLS modes.
+const (
+	TLSAuto  = "auto"  // self-signed, made at the first start, its CA in the data directory
+	TLSFiles = "files" // cert_file and key_file, read again when they change
+	TLSOff   = "off"   // only on loopback, or with allow_plaintext
+)
+
+// TLS says how the hub's own listener is encrypted.
+type TLS struct {
+	Mode           string   `yaml:"mode"`
+	CertFile       string   `yaml:"cert_file"`
+	KeyFile        string   `yaml:"key_file"`
+	Hosts          []string `yaml:"hosts"`
+	AllowPlaintext bool     `yaml:"allow_plaintext"`
+}
+
+// Auth says which tokens are good.
+type Auth struct {
+	Issuer      string        `yaml:"issuer"`
+	Audience    string        `yaml:"audience"`
+	KeysDir     string        `yaml:"keys_dir"`
+	TokenTTL    time.Duration `yaml:"token_ttl"`
+	MaxTokenTTL time.Duration `yaml:"max_token_ttl"`
+	Skew        time.Duration `yaml:"skew"`
+	Origins     []string      `yaml:"origins"`
+}
+
+// Devices bounds the link.
+type Devices struct {
+	Heartbeat      time.Duration `yaml:"heartbeat"`
+	MaxSessions    int           `yaml:"max_sessions"`
+	MaxHandshakes  int           `yaml:"max_handshakes"`
+	FrameBytes     int           `yaml:"frame_bytes"`
+	PointsPerFrame int           `yaml:"points_per_frame"`
+	UnackedFrames  int           `yaml:"unacked_frames"`
+	QueueBytes     int           `yaml:"queue_bytes"`
+	WriteTimeout   time.Duration `yaml:"write_timeout"`
+	MalformedLimit int           `yaml:"malformed_limit"`
+	DrainFor       time.Duration `yaml:"drain_for"`
+}
+
+// Ingest bounds the way from a point to the log and from the log to InfluxDB.
+type Ingest struct {
+	Sync           bool          `yaml:"sync"`
+	BatchBytes     int           `yaml:"batch_bytes"`
+	LogBytes       int64         `yaml:"log_bytes"`
+	MinFreeBytes   int64         `yaml:"min_free_bytes"`
+	WriteLines     int           `yaml:"write_lines"`
+	MaxAge         time.Duration `yaml:"max_age"`
+	MaxAhead       time.Duration `yaml:"max_ahead"`
+	IntegerFields  []string      `yaml:"integer_fields"`
+	Tags           []string      `yaml:"tags"`
+	DeviceFields   int           `yaml:"device_fields"`
+	TotalSeries    int           `yaml:"total_series"`
+	DeadletterKeep time.Duration `yaml:"deadletter_keep"`
+}
+
+// Influx names the store; an empty URL is the embedded one.
+type Influx struct {
+	URL            string        `yaml:"url"`
+	Token          Secret        `yaml:"token"`
+	TokenFile      string        `yaml:"token_file"`
+	Org            string        `yaml:"org"`
+	Bucket         string        `yaml:"bucket"`
+	Timeout        time.Duration `yaml:"timeout"`
+	Gzip           bool          `yaml:"gzip"`
+	Retention      time.Duration `yaml:"retention"`
+	EmbeddedListen string        `yaml:"embedded_listen"`
+}
+
+// NATS names the bus; empty URLs are the embedded one.
+type NATS struct {
+	URLs     []string `yaml:"urls"`
+	Creds    string   `yaml:"creds"`
+	Replicas int      `yaml:"replicas"`
+	Cluster  Cluster  `yaml:"cluster"`
+}
+
+// Cluster joins the embedded NATS servers of several hubs; an empty Listen is one node alone.
+type Cluster struct {
+	Name   string   `yaml:"name"`
+	Listen string   `yaml:"listen"`
+	Routes []string `yaml:"routes"`
+}
+
+// Commands bounds what operators ask.
+type Commands struct {
+	DefaultTTL     time.Duration `yaml:"default_ttl"`
+	MaxTTL         time.Duration `yaml:"max_ttl"`
+	DefaultTimeout time.Duration `yaml:"default_timeout"`
+	MaxTimeout     time.Duration `yaml:"max_timeout"`
+	QueuePerDevice int           `yaml:"queue_per_device"`
+	DrainPerSecond int           `yaml:"drain_per_second"`
+	Keep           time.Duration `yaml:"keep"`
+}
+
+// Bridge is the MQTT side.
+type Bridge struct {
+	Broker      Broker       `yaml:"broker"`
+	Connections []Connection `yaml:"connections"`
+}
+
+// Broker is the embedded MQTT broker; an empty Listen starts none.
+type Broker struct {
+	Listen       string `yaml:"listen"`
+	Username     string `yaml:"username"`
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Connection is one broker that the hub bridges. URL is tcp://, ssl://, ws:// or wss://; "embedded" is the broker above.
+type Connection struct {
+	Name         string   `yaml:"name"`
+	URL          string   `yaml:"url"`
+	Username     string   `yaml:"username"`
+	Password     Secret   `yaml:"password"`
+	PasswordFile string   `yaml:"password_file"`
+	ClientID     string   `yaml:"client_id"`
+	CAFile       string   `yaml:"ca_file"`
+	Profiles     []string `yaml:"profiles"`
+	Timezone     string   `yaml:"timezone"`
+	In           []InMap  `yaml:"in"`
+	Out          []OutMap `yaml:"out"`
+	Command      []CmdMap `yaml:"commands"`
+	InFlight     int      `yaml:"in_flight"`
+	MaxPayload   int      `yaml:"max_payload_bytes"`
+}
+
+// InMap turns a topic into points. Topic is a filter whose levels may be {device}, {measurement}, {field}, {tag:NAME}
+// or a wildcard; Payload is json (an object of fields), value (one number, boolean or string) or line (line protocol).
+type InMap struct {
+	Topic       string `yaml:"topic"`
+	QoS         int    `yaml:"qos"`
+	Payload     string `yaml:"payload"`
+	Device      string `yaml:"device"`
+	Measurement string `yaml:"measurement"`
+	Field       string `yaml:"field"`
+	Time        string `yaml:"time"`
+}
+
+// OutMap publishes stored telemetry of chosen devices to a topic, in which {device} and {measurement} are replaced.
+type OutMap struct {
+	Topic   string   `yaml:"topic"`
+	Devices []string `yaml:"devices"`
+	QoS     int      `yaml:"qos"`
+}
+
+// CmdMap carries commands to devices that no profile knows: Topic and Payload may hold {device}, {name}, {id} and
+// {params}; Reply, if set, is the topic filter on which an answer that holds the id comes back.
+type CmdMap struct {
+	Devices []string `yaml:"devices"`
+	Topic   string   `yaml:"topic"`
+	Payload string   `yaml:"payload"`
+	Reply   string   `yaml:"reply"`
+	QoS     int      `yaml:"qos"`
+}
+
+// Console switches the web console.
+type Console struct {
+	Enabled bool `yaml:"enabled"`
+}
+
+// Admin is the listener for /metrics, /healthz and /readyz; empty is none.
+type Admin struct {
+	Listen string `yaml:"listen"`
+}
+
+// Log says what is logged.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format"`
+}
+
+// Secret is a string that never prints.
+type Secret string
+
+// redacted stands for a secret wherever one would print.
+const redacted = "[redacted]"
+
+// String hides the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString hides the secret from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalYAML hides the secret from printed configuration.
+func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
+
+// LogValue hides the secret from logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

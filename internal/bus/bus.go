@@ -1,0 +1,238 @@
+// Package bus is the hub's durable log, key-value store and message bus: NATS JetStream, embedded in the process or
+// somebody else's servers. Streams, buckets and subjects are declared here and nowhere else, and nobody else opens a
+// NATS connection.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fairlead-hub/fairlead/configs"
+)
+
+// Options say which bus to open.
+type Options struct {
+	NATS  configs.NATS
+	Dir   string // of the embedded server's store
+	Node  string
+	Sync  bool // false only in negative controls: an ack then no longer means stored
+	Sizes Sizes
+	Log   *slog.Logger
+}
+
+// Bus is an open bus.
+type Bus struct {
+	opts     Options
+	srv      *server.Server // nil: remote
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	replicas int
+}
+
+// ErrNoRoom says that the disk is too small for the log.
+var ErrNoRoom = errors.New("not enough free space for the log")
+
+const (
+	startTimeout = 30 * time.Second
+	// maxPayload is the largest message. Batches stay far below.
+	maxPayload = 1 << 20
+	// diskShare is the share of the free space that the embedded store may take: a full disk makes JetStream hang,
+	// while its own limit fails cleanly.
+	diskShare = 0.8
+)
+
+// Open starts or dials NATS and declares the streams. It blocks until they stand, or ctx ends.
+func Open(ctx context.Context, o Options) (*Bus, error) {
+	b := &Bus{opts: o, replicas: max(o.NATS.Replicas, 1)}
+	if len(o.NATS.URLs) == 0 {
+		if err := b.startServer(); err != nil {
+			return nil, err
+		}
+	}
+	nc, err := b.connect("hub")
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	b.nc = nc
+	if b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open jetstream: %w", err), b.Close())
+	}
+	if err := b.declare(ctx, b.opts.Sizes); err != nil {
+		return nil, errors.Join(fmt.Errorf("declare the bus: %w", err), b.Close())
+	}
+	return b, nil
+}
+
+func (b *Bus) startServer() error {
+	store, err := storeLimit(b.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if b.opts.NATS.Cluster.Listen == "" {
+		room := store - reservedBytes - store/10
+		if room < MinTelemetryBytes {
+			return fmt.Errorf("%w: %s has %d MiB to give, the streams need %d MiB",
+				ErrNoRoom, b.opts.Dir, store>>20, (reservedBytes+MinTelemetryBytes)>>20)
+		}
+		if b.opts.Sizes.TelemetryBytes > room {
+			b.opts.Log.Warn("log made smaller than configured: the disk has no room",
+				"want_bytes", b.opts.Sizes.TelemetryBytes, "have_bytes", room)
+			b.opts.Sizes.TelemetryBytes = room
+		}
+	}
+	opts := &server.Options{
+		ServerName:         "fairlead-" + b.opts.Node,
+		DontListen:         true,
+		NoSigs:             true, // signals belong to cmd/fairlead; the server would exit the process
+		NoLog:              true,
+		JetStream:          true,
+		StoreDir:           b.opts.Dir,
+		SyncAlways:         b.opts.Sync,
+		JetStreamMaxStore:  store,
+		JetStreamMaxMemory: 256 << 20,
+		MaxPayload:         maxPayload,
+		MaxPending:         64 << 20,
+	}
+	if err := clusterOptions(opts, b.opts.NATS.Cluster); err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("embedded nats: %w", err)
+	}
+	srv.SetLoggerV2(&natsLog{log: b.opts.Log}, false, false, false)
+	srv.Start()
+	if !srv.ReadyForConnections(startTimeout) {
+		srv.Shutdown()
+		return fmt.Errorf("embedded nats: not ready after %s", startTimeout)
+	}
+	b.srv = srv
+	return nil
+}
+
+// storeLimit is diskShare of what the store already holds plus what the disk still has.
+func storeLimit(dir string) (int64, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, fmt.Errorf("data directory: %w", err)
+	}
+	free, err := FreeBytes(dir)
+	if err != nil {
+		return 0, err
+	}
+	var held int64
+	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			held += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measure %s: %w", dir, err)
+	}
+	return int64(diskShare * float64(free+held)), nil
+}
+
+// FreeBytes is the space that the disk under dir has for us.
+func FreeBytes(dir string) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+func (b *Bus) connect(name string) (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name("fairlead-" + b.opts.Node + "-" + name),
+		nats.MaxReconnects(-1),
+		// A publish while disconnected must fail, not wait in memory: what waits there is neither stored nor refused.
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			b.opts.Log.Warn("bus error", "subject", subject, "err", err)
+		}),
+	}
+	url := nats.DefaultURL
+	if b.srv != nil {
+		opts = append(opts, nats.InProcessServer(b.srv))
+	} else {
+		url = joinURLs(b.opts.NATS.URLs)
+		if b.opts.NATS.Creds != "" {
+			opts = append(opts, nats.UserCredentials(b.opts.NATS.Creds))
+		}
+		opts = append(opts,
+			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.opts.Log.Warn("bus lost", "err", err) }),
+			nats.ReconnectHandler(func(nc *nats.Conn) { b.opts.Log.Info("bus back", "server", nc.ConnectedServerName()) }))
+	}
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats %s: %w; start the server or correct nats.urls", url, err)
+	}
+	return nc, nil
+}
+
+// JetStream returns the shared JetStream context.
+func (b *Bus) JetStream() jetstream.JetStream { return b.js }
+
+// Conn returns the shared connection, for live events and requests between nodes.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
+
+// Dedicated opens a connection of its own, so that bulk traffic delays nobody else. The caller drains it.
+func (b *Bus) Dedicated(name string) (jetstream.JetStream, *nats.Conn, error) {
+	nc, err := b.connect(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("open jetstream: %w", err)
+	}
+	return js, nc, nil
+}
+
+// Healthy reports why the bus cannot serve, or nil.
+func (b *Bus) Healthy() error {
+	if !b.nc.IsConnected() {
+		return fmt.Errorf("nats is %s", b.nc.Status())
+	}
+	if b.srv != nil && !b.srv.JetStreamEnabled() {
+		return errors.New("embedded jetstream is disabled: disk full or failing")
+	}
+	return nil
+}
+
+// Embedded reports whether the server runs in this process.
+func (b *Bus) Embedded() bool { return b.srv != nil }
+
+// Close drains the connection and stops the embedded server.
+func (b *Bus) Close() error {
+	if b.nc != nil {
+		if err := b.nc.FlushTimeout(5 * time.Second); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			b.opts.Log.Warn("flush bus", "err", err)
+		}
+		b.nc.Close()
+	}
+	if b.srv != nil {
+		b.srv.Shutdown()
+		b.srv.WaitForShutdown()
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The streams and buckets of the hub, all declared here.
+const (
+	StreamTelemetry  = "TELEMETRY"  // unwritten telemetry; purged by the hub at the lowest cursor
+	StreamDeadletter = "DEADLETTER" // points that InfluxDB refused
+	StreamCommands   = "COMMANDS"   // commands and their events, one subject per device
+	StreamAudit      = "AUDIT"      // who changed what
+
+	BucketDevices   = "devices"   // device records
+	BucketTwins     = "twins"     // desired and reported state
+	BucketOperators = "operators" // operators and their roles
+	BucketHub       = "hub"       // small durable facts of the hub itself: cursors, leases
+	BucketPresence  = "presence"  // who is on line; in memory
+)
+
+// Sizes bounds what the bus keeps on disk.
+type Sizes struct {
+	TelemetryBytes int64
+	DeadletterKeep time.Duration
+	CommandsKeep   time.Duration
+}
+
+// The bounds that nobody has needed to set yet. JetStream reserves a stream's bytes when it is created.
+const (
+	deadletterBytes = 256 << 20
+	commandsBytes   = 1 << 30
+	auditBytes      = 256 << 20
+	bucketBytes     = 256 << 20
+	presenceBytes   = 64 << 20
+
+	auditKeep      = 365 * 24 * time.Hour
+	commandMsgSize = 256 << 10
+)
+
+// MinTelemetryBytes is the least room for unwritten telemetry that makes sense.
+const MinTelemetryBytes = 16 << 20
+
+// reservedBytes is what all streams and buckets but TELEMETRY reserve on disk.
+const reservedBytes = deadletterBytes + commandsBytes + auditBytes + 4*bucketBytes
+
+func (b *Bus) declare(ctx context.Context, s Sizes) error {
+	streams := []jetstream.StreamConfig{
+		{
+			Name: StreamTelemetry, Subjects: []string{TelemetrySubject},
+			Description: "unwritten telemetry, in batches; an ack to a device follows the publish ack",
+			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: s.TelemetryBytes,
+		},
+		{
+			Name: StreamDeadletter, Subjects: []string{deadletterPrefix + "*"},
+			Description: "points that InfluxDB refused, with its reason",
+			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+			MaxBytes: deadletterBytes, MaxAge: s.DeadletterKeep,
+		},
+		{
+			Name: StreamCommands, Subjects: []string{commandPrefix + "*"},
+			Description: "what operators asked and what became of it; state is the fold of events",
+			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+			MaxBytes: commandsBytes, MaxAge: s.CommandsKeep, MaxMsgSize: commandMsgSize,
+			AllowAtomicPublish: true,
+		},
+		{
+			Name: StreamAudit, Subjects: []string{auditSubject},
+			Description: "who changed what, hash-chained",
+			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+			MaxBytes: auditBytes, MaxAge: auditKeep,
+		},
+	}
+	for _, cfg := range streams {
+		cfg.Storage = jetstream.FileStorage
+		cfg.Replicas = b.replicas
+		if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("stream %s: %w", cfg.Name, err)
+		}
+	}
+	buckets := []jetstream.KeyValueConfig{
+		{Bucket: BucketDevices, MaxBytes: bucketBytes, History: 1},
+		{Bucket: BucketTwins, MaxBytes: bucketBytes, History: 5, MaxValueSize: 80 << 10},
+		{Bucket: BucketOperators, MaxBytes: bucketBytes, History: 1},
+		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
+		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
+	}
+	for _, cfg := range buckets {
+		cfg.Replicas = b.replicas
+		if _, err := b.js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
+			return fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
+		}
+	}
+	return nil
+}
+
+// Stream returns a declared stream.
+func (b *Bus) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := b.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// Bucket returns a declared key-value bucket.
+func (b *Bus) Bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := b.js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	return kv, nil
+}
+
+// IsFull reports whether err says that a stream or the whole store has no room left.
+func IsFull(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	// 10077 maximum bytes exceeded, 10047 insufficient storage, 10023 insufficient resources [nats-server errors.json].
+	return api.ErrorCode == 10077 || api.ErrorCode == 10047 || api.ErrorCode == 10023
+}
