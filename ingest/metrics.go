@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -63,4 +65,39 @@ func (m *metrics) committed(b *batch) {
 	m.batches.Inc()
 	m.points.Add(float64(b.lines()))
 	m.bytes.Add(float64(b.bytes))
+}
+
+// writerMetrics are the writer's.
+type writerMetrics struct {
+	lines, bytes, retries, held, splits, dead, unreadable prometheus.Counter
+	seconds                                               prometheus.Histogram
+	lag, up                                               prometheus.Gauge
+}
+
+func newWriterMetrics(reg prometheus.Registerer) (*writerMetrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_ingest_write_" + name, Help: help})
+	}
+	m := &writerMetrics{
+		lines:      counter("lines_total", "lines that the store took"),
+		bytes:      counter("bytes_total", "bytes of line protocol that the store took"),
+		retries:    counter("retries_total", "writes that were not answered or put off"),
+		held:       counter("held_total", "writes refused for a reason that an operator must mend"),
+		splits:     counter("splits_total", "writes halved because the store refused some of their lines"),
+		dead:       counter("dead_total", "lines set aside because the store refused them"),
+		unreadable: counter("unreadable_batches_total", "batches of the log that could not be read"),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairlead_ingest_write_seconds", Help: "time of one write", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		lag: prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_ingest_write_lag_seconds", Help: "age of the oldest point that is not yet in the store"}),
+		up:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_ingest_write_up", Help: "1 while the store takes points"}),
+	}
+	m.up.Set(1)
+	return m, register(reg, m.lines, m.bytes, m.retries, m.held, m.splits, m.dead, m.unreadable, m.seconds, m.lag, m.up)
+}
+
+func (m *writerMetrics) wrote(lines []byte, took time.Duration) {
+	m.lines.Add(float64(bytes.Count(lines, []byte{'\n'})))
+	m.bytes.Add(float64(len(lines)))
+	m.seconds.Observe(took.Seconds())
 }
