@@ -26,7 +26,6 @@ const (
 	laneQueue    = 64                     // batches waiting in one lane
 	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
 	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
-	ackWait      = 10 * time.Minute       // a batch comes again if the hub said nothing for so long
 	maxUnwritten = 4096                   // batches out of the log and not yet acked
 	watchEvery   = time.Second            // how often the lag is measured
 )
@@ -34,7 +33,7 @@ const (
 // Log is the stream of the bus from which the writer reads.
 type Log interface {
 	CreateOrUpdateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error)
-	Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error)
+	DeleteConsumer(ctx context.Context, name string) error
 	Purge(ctx context.Context, opts ...jetstream.StreamPurgeOpt) error
 }
 
@@ -95,22 +94,21 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, lineLimit: o.Config.WriteLines,
 		batches: make(map[uint64]*pending),
 	}
-	for i := range w.lanes {
-		w.lanes[i] = make(chan piece, laneQueue)
-	}
 	w.freed.L = &w.mu
 	return w, nil
 }
 
-// Run writes until ctx ends. What is not written then stays in the log.
+// Run writes until ctx ends. What is not written then stays in the log. Only one writer may run on a log: two would not
+// keep the order of a device's points.
 func (w *Writer) Run(ctx context.Context) error {
-	cons, err := w.log.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: WriterConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait,
-		MaxAckPending: maxUnwritten, MaxDeliver: -1,
-	})
+	cons, err := w.cursor(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("cursor of the writer: %w", err)
 	}
+	w.reset()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.read(ctx, cons) })
 	for i := range w.lanes {
@@ -130,6 +128,33 @@ func (w *Writer) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// never is longer than any outage: a batch that was dealt out is not sent again while this writer lives, because it is in
+// memory until it is written; the next writer begins with a new cursor.
+const never = 10 * 365 * 24 * time.Hour
+
+// cursor begins at the first batch that is still in the log. The cursor of an earlier writer would hold back what that one
+// had taken and not written.
+func (w *Writer) cursor(ctx context.Context) (jetstream.Consumer, error) {
+	if err := w.log.DeleteConsumer(ctx, WriterConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return w.log.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: WriterConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: never,
+		MaxAckPending: maxUnwritten, MaxDeliver: -1,
+	})
+}
+
+// reset forgets what an earlier Run had in memory.
+func (w *Writer) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.batches)
+	w.held, w.stopped = 0, false
+	for i := range w.lanes {
+		w.lanes[i] = make(chan piece, laneQueue)
+	}
 }
 
 // read pulls batches out of the log and deals them to the lanes.
@@ -176,14 +201,12 @@ func (w *Writer) deal(ctx context.Context, msg jetstream.Msg) error {
 	if !w.hold(p) {
 		return nil // it is in memory already and came again
 	}
-	var full []piece
 	for _, l := range lanes {
 		if l.lines > 0 {
-			full = append(full, piece{l, p})
+			p.left.Add(1)
 		}
 	}
-	p.left.Store(int32(len(full)))
-	if len(full) == 0 {
+	if p.left.Load() == 0 {
 		w.done(p)
 		return nil
 	}
