@@ -37,6 +37,7 @@ func newHandler(o Options, e *engine, m *metrics) *handler {
 	h.mux.Handle("POST /api/v2/write", h.authorized(h.writeV2))
 	h.mux.Handle("GET /query", h.authorized(h.query))
 	h.mux.Handle("POST /query", h.authorized(h.query))
+	h.mux.Handle("GET /export", h.authorized(h.export))
 	h.mux.Handle("POST /api/v2/query", h.authorized(serveFlux))
 	return h
 }

@@ -21,7 +21,8 @@ type Store struct {
 
 	mu       sync.Mutex // guards what follows
 	engine   *engine
-	listener net.Listener
+	listener net.Listener    // nil if nothing is served
+	users    *sync.WaitGroup // of engine: it is closed when they are done
 }
 
 // New checks the options. It starts nothing and touches no file.
@@ -34,7 +35,8 @@ func New(o Options) (*Store, error) {
 }
 
 // Open loads the engine and takes the listening address. When it returns nil, URL is known and connections are
-// taken; they are answered once Run is called. It blocks while the WAL is replayed.
+// taken; they are answered once Run is called. It blocks while the WAL is replayed. With an empty Options.Listen the
+// store serves nobody, and is there for Export alone.
 func (s *Store) Open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,12 +47,13 @@ func (s *Store) Open() error {
 	if err != nil {
 		return fmt.Errorf("open embedded store: %w", err)
 	}
-	l, err := net.Listen("tcp", s.opt.Listen)
-	if err != nil {
-		return fmt.Errorf("embedded store: %w", errors.Join(err, e.close()))
+	if s.opt.Listen != "" {
+		if s.listener, err = net.Listen("tcp", s.opt.Listen); err != nil {
+			return fmt.Errorf("embedded store: %w", errors.Join(err, e.close()))
+		}
 	}
-	s.engine, s.listener = e, l
-	s.opt.Log.Info("embedded store open", "dir", s.opt.Dir, "url", "http://"+l.Addr().String(),
+	s.engine, s.users = e, new(sync.WaitGroup)
+	s.opt.Log.Info("embedded store open", "dir", s.opt.Dir, "url", s.urlLocked(),
 		"bucket", s.opt.Bucket, "shards", len(e.tsdb.ShardIDs()))
 	return nil
 }
@@ -59,6 +62,10 @@ func (s *Store) Open() error {
 func (s *Store) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.urlLocked()
+}
+
+func (s *Store) urlLocked() string {
 	if s.listener == nil {
 		return ""
 	}
@@ -67,9 +74,21 @@ func (s *Store) URL() string {
 
 // Run serves until ctx ends or the listener fails, lets the requests in flight finish, and closes the store.
 func (s *Store) Run(ctx context.Context) error {
-	e, l := s.parts()
-	if e == nil {
-		return ErrNotOpen
+	e, done, err := s.use()
+	if err != nil {
+		return err
+	}
+	err = s.serve(ctx, e)
+	done()
+	return errors.Join(err, s.Close())
+}
+
+func (s *Store) serve(ctx context.Context, e *engine) error {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return fmt.Errorf("serve embedded store: no listen address: %w", ErrNotOpen)
 	}
 	h := newHandler(s.opt, e, s.metrics)
 	srv, abort := newServer(s.opt, h)
@@ -88,27 +107,36 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return e.watchSize(gctx, s.opt, s.metrics)
 	})
-	return errors.Join(g.Wait(), s.Close())
+	return g.Wait()
 }
 
-// Close closes the engine and the listener. Run does it too; call it where Open succeeded and Run was never called.
+// Close waits for exports and closes the engine and the listener. Run does it too; call it where Open succeeded and
+// Run was never called.
 func (s *Store) Close() error {
+	s.mu.Lock()
+	e, l, users := s.engine, s.listener, s.users
+	s.engine, s.listener, s.users = nil, nil, nil
+	s.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	var err error
+	if l != nil {
+		if err = l.Close(); errors.Is(err, net.ErrClosed) {
+			err = nil // the server has closed it
+		}
+	}
+	users.Wait()
+	return errors.Join(err, e.close())
+}
+
+// use keeps the engine open until done is called.
+func (s *Store) use() (e *engine, done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.engine == nil {
-		return nil
+		return nil, nil, ErrNotOpen
 	}
-	err := s.listener.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil // the server has closed it
-	}
-	err = errors.Join(err, s.engine.close())
-	s.engine, s.listener = nil, nil
-	return err
-}
-
-func (s *Store) parts() (*engine, net.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.engine, s.listener
+	s.users.Add(1)
+	return s.engine, s.users.Done, nil
 }
