@@ -107,6 +107,11 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 	if err := errors.Join(Check(cfg)...); err != nil {
 		return nil, err
 	}
+	for _, c := range cfg.Connections {
+		if len(c.Out) > 0 && parts.Out == nil {
+			return nil, fmt.Errorf("bridge connection %q: out maps need a source of stored telemetry", c.Name)
+		}
+	}
 	m := newMetrics(parts.Metrics)
 	b := &Bridge{directory: newDirectory(parts, cfg.MaxDevices)}
 	b.links = &Links{directory: b.directory, answers: parts.Answers}
