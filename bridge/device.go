@@ -41,6 +41,9 @@ type device struct {
 	seq    uint64
 	card   uint64 // hash of what was last registered
 
+	// telling is held while a change of presence is told, so that the last told is the last that happened.
+	telling sync.Mutex
+
 	mu      sync.Mutex
 	pending []appended // guarded by mu, oldest first
 	online  bool       // guarded by mu
@@ -98,6 +101,8 @@ func (d *device) withdraw(seq uint64) {
 
 // setOnline remembers and tells a change of presence.
 func (d *device) setOnline(online bool, cause string, p Presence) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	d.mu.Lock()
 	changed := !d.known || d.online != online
 	d.known, d.online, d.paused = true, online, false
@@ -109,6 +114,8 @@ func (d *device) setOnline(online bool, cause string, p Presence) {
 
 // pause takes the device off line because its link is lost; resume undoes it.
 func (d *device) pause(cause string, p Presence) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	d.mu.Lock()
 	was := d.known && d.online
 	if was {
@@ -121,6 +128,8 @@ func (d *device) pause(cause string, p Presence) {
 }
 
 func (d *device) resume(p Presence) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	d.mu.Lock()
 	was := d.paused
 	if was {

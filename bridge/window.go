@@ -165,7 +165,9 @@ func (w *window) acknowledge(ctx context.Context, acked func(*delivery)) {
 func (w *window) ended() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	clear(w.earlier)
+	if len(w.earlier) > 2*w.size {
+		clear(w.earlier) // of links before the last; it would be repeated by now
+	}
 	for _, list := range [][]*delivery{w.recent, w.list} {
 		for _, d := range list {
 			if d.msg.Qos() > 0 {

@@ -23,7 +23,7 @@ var (
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
-		mqtt.OnClientExpired,
+		mqtt.OnClientExpired, mqtt.OnPacketRead,
 	}
 )
 
@@ -111,6 +111,15 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if h.isHub(cl) {
 		h.gate.resumed(cl)
 	}
+}
+
+// OnPacketRead ends a client that publishes below "$". mochi would leave its message unanswered, and the client waiting.
+func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && reserved(pk.TopicName) {
+		h.m.refused.WithLabelValues(refusedTopic).Inc()
+		return pk, packets.ErrRejectPacket
+	}
+	return pk, nil
 }
 
 // OnACLCheck lets everybody read, and nobody write below "$".

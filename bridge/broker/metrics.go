@@ -4,9 +4,10 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Why a client was refused or a message not kept.
 const (
-	refusedAuth = "auth"
-	refusedFull = "full"
-	refusedWill = "will_topic"
+	refusedAuth  = "auth"
+	refusedFull  = "full"
+	refusedWill  = "will_topic"
+	refusedTopic = "reserved_topic"
 
 	droppedRetained = "retained_limit"
 	droppedGate     = "not_stored"
@@ -36,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic} {
 		m.refused.WithLabelValues(r)
 	}
 	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow} {
