@@ -61,7 +61,8 @@ func Default() Config {
 			Keep:           90 * Day,
 		},
 		Bridge: Bridge{
-			Broker: Broker{Listen: "127.0.0.1:1883", Username: "fairlead"},
+			MaxDevices: 10_000,
+			Broker:     Broker{Listen: "127.0.0.1:1883", Username: "fairlead"},
 			Connections: []Connection{{
 				Name: "embedded", URL: EmbeddedBroker, Profiles: []string{"tasmota"},
 				Timezone: "UTC", InFlight: 256, MaxPayload: 64 << 10,
