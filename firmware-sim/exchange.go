@@ -27,8 +27,8 @@ func (s *session) handle(ctx context.Context, f any) error {
 	if w, ok := f.(*wire.Welcome); ok {
 		return s.begin(w)
 	}
-	if err, ok := f.(error); ok {
-		return err
+	if end, ok := f.(over); ok {
+		return end.err
 	}
 	if s.bye == nil {
 		s.bye, _ = f.(*wire.Bye) // of several, the first counts
@@ -213,8 +213,8 @@ func (s *session) lastWord(err error) error {
 				s.bye = f
 			case ackedSeq:
 				s.acked(uint64(f))
-			case error:
-				return f
+			case over:
+				return f.err
 			}
 		case <-deadline.C:
 			return err

@@ -28,7 +28,7 @@ type session struct {
 	// static after attend
 	d     *Device
 	conn  *websocket.Conn
-	inbox chan any       // from the reader: frames of the hub, or the error that ended it
+	inbox chan any       // from the reader: frames of the hub, and over at last
 	quit  chan struct{}  // closed by the loop: the reader must not wait for room in the inbox
 	calls sync.WaitGroup // reader and token renewal
 	fresh chan renewal
@@ -53,6 +53,9 @@ type renewal struct {
 	token string
 	err   error
 }
+
+// over is the reader's last word: why there will be no more frames. (A reject frame is an error too.)
+type over struct{ err error }
 
 // outcome is how one attempt to connect went.
 type outcome struct {
@@ -96,7 +99,7 @@ func (s *session) read() {
 			if errors.As(err, &slow) && slow.Timeout() {
 				err = fmt.Errorf("%w for %s", errSilent, s.patience)
 			}
-			s.deliver(err)
+			s.deliver(over{err})
 			return
 		}
 		f, err := decodeHub(s.d.shape.codec, data)
@@ -105,7 +108,7 @@ func (s *session) read() {
 			if errors.As(err, &unknown) {
 				continue // a newer hub may say more than this device knows
 			}
-			s.deliver(err)
+			s.deliver(over{err})
 			return
 		}
 		if w, ok := f.(*wire.Welcome); ok && w.HeartbeatS > 0 {
@@ -218,7 +221,7 @@ func (s *session) goodbye() {
 	for {
 		select {
 		case f := <-s.inbox:
-			if _, over := f.(error); over {
+			if _, ended := f.(over); ended {
 				return
 			}
 		case <-deadline.C:
