@@ -120,7 +120,7 @@ func TestDeviceResendsTheSameContent(t *testing.T) {
 	h.start()
 	u := h.uplink(wire.CBOR)
 	stop := run(t, device(t, u, sim.DeviceOptions{Model: "pump"}))
-	until(t, "many points", func() bool { return len(h.final("dev-1")) > 60 })
+	until(t, "the fifth session at work", func() bool { return u.Counts.Tally().Connected > 4 && len(h.final("dev-1")) > 60 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
