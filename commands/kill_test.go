@@ -1,0 +1,3 @@
+package commands_test
+
+func runChild() bool { return false }
