@@ -154,12 +154,12 @@ func (r *Router) resolve(ctx context.Context, in *incoming) {
 // recall returns a command, from memory or, brought back there, from the log.
 func (r *Router) recall(ctx context.Context, id string) (*tracked, error) {
 	r.mu.Lock()
-	t := r.ledger.lookup(id)
+	t, last := r.ledger.lookup(id), r.ledger.applied
 	r.mu.Unlock()
 	if t != nil {
 		return t, nil
 	}
-	c, err := r.history.find(ctx, id)
+	c, err := r.history.find(ctx, id, last)
 	if err != nil {
 		return nil, err
 	}

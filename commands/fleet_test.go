@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 const patience = 30 * time.Second
 
 // behaviour is what a device does with a command; it runs on the device's own goroutine.
+type wireCommand = wire.Command
+
 type behaviour func(d *device, c wire.Command)
 
 // device is a device that follows the protocol: it acts once per id and repeats earlier answers.

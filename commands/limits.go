@@ -36,7 +36,9 @@ const (
 	floorEvery     = 30 * time.Second
 	stopTimeout    = 10 * time.Second // for the last commit
 	lookupTimeout  = 30 * time.Second
-	readBatch      = 1000 // messages of one read of the log
+	readFew        = 8    // messages of the first read of the log by those who expect to stop early
+	readGrowth     = 8    // times as many in the next
+	readBatch      = 1000 // messages of one read of the log at most
 	keyKeep        = 24 * time.Hour
 	dueAtOnce      = 1000 // deadlines handled before others get the lock
 )

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 
@@ -224,21 +223,16 @@ func (r *Router) fill(ctx context.Context, p *page, found []*command, below uint
 // grown is the command as it is today; ok is false for one that never came to be, because its key was taken.
 func (r *Router) grown(ctx context.Context, young *command) (c Command, ok bool, err error) {
 	r.mu.Lock()
-	if t := r.ledger.lookup(young.id); t != nil {
-		defer r.mu.Unlock()
-		return t.view(false), true, nil
+	t, last := r.ledger.lookup(young.id), r.ledger.applied
+	if t != nil {
+		c = t.view(false)
 	}
 	r.mu.Unlock()
-	old, err := r.history.find(ctx, young.id)
-	if err != nil || !old.state.Final() {
-		return Command{}, false, ignoreNotFound(err)
+	if t != nil {
+		return c, true, nil
 	}
-	return old.view(false), true, nil
-}
-
-func ignoreNotFound(err error) error {
-	if errors.Is(err, ErrNotFound) {
-		return nil
+	if err := r.history.grow(ctx, young, last); err != nil {
+		return Command{}, false, err
 	}
-	return err
+	return young.view(false), young.state.Final(), nil
 }

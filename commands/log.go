@@ -42,17 +42,22 @@ type logged struct {
 // errStop ends a read early.
 var errStop = errors.New("stop reading")
 
-// read calls each for every message from first to last, in order, of one subject or ("") of all. Messages that no
-// longer decode are left out: they cannot change a command.
+// read calls each for every message from first to last, in order, of one subject or ("") of all. Messages that do
+// not decode are left out: they cannot change a command.
 func (h *history) read(ctx context.Context, subject string, first, last uint64, each func(*logged) error) error {
+	return h.readBy(ctx, readBatch, subject, first, last, each)
+}
+
+// readBy is read for those who expect to stop early: it asks for a few messages first, and for more each time.
+func (h *history) readBy(ctx context.Context, batch int, subject string, first, last uint64, each func(*logged) error) error {
 	first = max(first, 1)
-	for first <= last {
+	for ; first <= last; batch = min(batch*readGrowth, readBatch) {
 		opts := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSeq(first)}
 		if subject != "" {
 			opts = append(opts, jetstreamext.GetBatchSubject(subject))
 		}
 		rctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-		next, err := h.readBatch(rctx, opts, last, each)
+		next, err := h.readBatch(rctx, batch, opts, last, each)
 		cancel()
 		switch {
 		case errors.Is(err, jetstreamext.ErrNoMessages), errors.Is(err, errStop):
@@ -68,8 +73,8 @@ func (h *history) read(ctx context.Context, subject string, first, last uint64, 
 }
 
 // readBatch returns the sequence to go on from, 0 if there was nothing.
-func (h *history) readBatch(ctx context.Context, opts []jetstreamext.GetBatchOpt, last uint64, each func(*logged) error) (uint64, error) {
-	msgs, err := jetstreamext.GetBatch(ctx, h.js, bus.StreamCommands, readBatch, opts...)
+func (h *history) readBatch(ctx context.Context, batch int, opts []jetstreamext.GetBatchOpt, last uint64, each func(*logged) error) (uint64, error) {
+	msgs, err := jetstreamext.GetBatch(ctx, h.js, bus.StreamCommands, batch, opts...)
 	if err != nil {
 		return 0, err
 	}
@@ -121,8 +126,8 @@ func (h *history) bounds(ctx context.Context) (first, last uint64, err error) {
 	return info.State.FirstSeq, info.State.LastSeq, nil
 }
 
-// find folds one command from the log: the message that its id names, then what follows of its device.
-func (h *history) find(ctx context.Context, id string) (*command, error) {
+// find folds one command from the log up to last: the message that its id names, then what follows of its device.
+func (h *history) find(ctx context.Context, id string, last uint64) (*command, error) {
 	seq, suffix, ok := parseID(id)
 	if !ok {
 		return nil, ErrNotFound
@@ -142,20 +147,21 @@ func (h *history) find(ctx context.Context, id string) (*command, error) {
 	if c == nil {
 		return nil, ErrNotFound
 	}
-	if c.settled() {
-		return c, nil
-	}
-	_, last, err := h.bounds(ctx)
+	return c, h.grow(ctx, c, last)
+}
+
+// grow folds into a command what the log says of it after its creation.
+func (h *history) grow(ctx context.Context, c *command, last uint64) error {
+	subject, err := bus.CommandSubject(c.device)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("find command: %w", err)
 	}
-	err = h.read(ctx, raw.Subject, seq+1, last, func(l *logged) error {
-		if foldOne(c, l, id, suffix); c.settled() {
+	return h.readBy(ctx, readFew, subject, c.seq+1, last, func(l *logged) error {
+		if foldOne(c, l, c.id, ""); c.settled() {
 			return errStop
 		}
 		return nil
 	})
-	return c, err
 }
 
 // foldOne folds the entries of l that belong to one command; c is nil until its created entry came by.
