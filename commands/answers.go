@@ -153,25 +153,56 @@ func (r *Router) resolve(ctx context.Context, in *incoming) {
 
 // recall returns a command, from memory or, brought back there, from the log.
 func (r *Router) recall(ctx context.Context, id string) (*tracked, error) {
-	r.mu.Lock()
-	t, last := r.ledger.lookup(id), r.ledger.applied
-	r.mu.Unlock()
-	if t != nil {
-		return t, nil
+	seq, _, ok := parseID(id)
+	if !ok {
+		return nil, ErrNotFound
 	}
-	c, err := r.history.find(ctx, id, last)
-	if err != nil {
-		return nil, err
+	for {
+		r.mu.Lock()
+		t, last := r.ledger.lookup(id), r.ledger.applied
+		r.mu.Unlock()
+		if t != nil {
+			return t, nil
+		}
+		c, err := r.history.find(ctx, id, last)
+		if err != nil {
+			return nil, err
+		}
+		if c.state.Final() {
+			return r.remember(c), nil
+		}
+		if seq <= last { // its key was another's: it never came to be
+			if t := r.known(id); t != nil {
+				return t, nil
+			}
+			return nil, ErrNotFound
+		}
+		// Another node made it just now; this one has not read so far.
+		select {
+		case <-time.After(readAgain):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+}
+
+func (r *Router) known(id string) *tracked {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.ledger.lookup(id); t != nil {
-		return t, nil
-	}
-	if !c.state.Final() {
-		return nil, ErrNotFound // younger than what this node has read, or ended while we looked
-	}
-	t = &tracked{command: *c, index: -1}
-	r.ledger.remember(t)
-	return t, nil
+	return r.ledger.lookup(id)
 }
+
+// remember keeps a command that was read from the log.
+func (r *Router) remember(c *command) *tracked {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.ledger.lookup(c.id)
+	if t == nil {
+		t = &tracked{command: *c, index: -1}
+		r.ledger.remember(t)
+	}
+	return t
+}
+
+// readAgain is when a node looks again for what another made just now.
+const readAgain = 2 * time.Millisecond
