@@ -120,7 +120,10 @@ type Commands struct {
 	DefaultTimeout time.Duration `yaml:"default_timeout"`
 	MaxTimeout     time.Duration `yaml:"max_timeout"`
 	QueuePerDevice int           `yaml:"queue_per_device"`
+	SentPerDevice  int           `yaml:"sent_per_device"`
 	DrainPerSecond int           `yaml:"drain_per_second"`
+	MaxOpen        int           `yaml:"max_open"`
+	ParamsBytes    int           `yaml:"params_bytes"`
 	Keep           time.Duration `yaml:"keep"`
 }
 

@@ -57,7 +57,10 @@ func Default() Config {
 			DefaultTimeout: 30 * time.Second,
 			MaxTimeout:     time.Hour,
 			QueuePerDevice: 50,
+			SentPerDevice:  64,
 			DrainPerSecond: 10,
+			MaxOpen:        500_000,
+			ParamsBytes:    32 << 10,
 			Keep:           90 * Day,
 		},
 		Bridge: Bridge{

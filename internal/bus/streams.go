@@ -67,7 +67,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 			Description: "what operators asked and what became of it; state is the fold of events",
 			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
 			MaxBytes: commandsBytes, MaxAge: s.CommandsKeep, MaxMsgSize: commandMsgSize,
-			AllowAtomicPublish: true,
+			AllowAtomicPublish: true, AllowDirect: true,
 		},
 		{
 			Name: StreamAudit, Subjects: []string{auditSubject},
