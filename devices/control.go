@@ -39,18 +39,18 @@ func (b *pingBudget) take(now time.Time) bool {
 func (s *Session) control() (done bool, err error) {
 	br := &s.sock.br
 	const head = 6 // two bytes and the mask
-	if br.Buffered() < head && s.sock.raw == nil {
-		return false, nil
-	}
-	if br.Buffered() == 0 {
-		// Something has come, or the socket has ended.
+	if br.Buffered() == 0 && s.sock.raw != nil {
+		// Something has come, or the socket has ended. A buffer tells an error once, so it ends here.
 		if _, err := br.Peek(1); err != nil {
-			return false, nil //nolint:nilerr // the reader meets the same error and reports it
+			return false, err
 		}
 	}
-	h, err := br.Peek(min(head, br.Buffered()))
-	if err != nil || len(h) < head {
-		return false, nil //nolint:nilerr // as above
+	if br.Buffered() < head {
+		return false, nil
+	}
+	h, err := br.Peek(head)
+	if err != nil {
+		return false, err
 	}
 	opcode, length := h[0]&opcodeMask, int(h[1]&lengthMask)
 	whole := br.Buffered() >= head+length

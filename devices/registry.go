@@ -147,6 +147,9 @@ func (r *Registry) remove(s *Session) {
 	s.mu.Unlock()
 	heard := r.started.Add(time.Duration(s.heard.Load()))
 	r.presence.disconnected(s.device, s.epoch, e.cause, heard)
+	if _, ok := r.records.Record(s.device); !ok {
+		r.presence.forget(s.device)
+	}
 	r.seats.Add(-1)
 	r.metrics.sessions.Dec()
 	r.metrics.end(e)
@@ -203,11 +206,15 @@ func (r *Registry) Kick(device, reason string) bool {
 }
 
 // recordChanged ends a session whose record does not allow it any more.
-func (r *Registry) recordChanged(_, now *Record) {
-	if now == nil {
-		return
+func (r *Registry) recordChanged(old, now *Record) {
+	id := ""
+	if now != nil {
+		id = now.ID
+	} else {
+		id = old.ID
+		r.presence.forget(id)
 	}
-	if s := r.session(now.ID); s != nil {
+	if s := r.session(id); s != nil {
 		s.recheck()
 	}
 }
