@@ -57,16 +57,17 @@ type Auth struct {
 
 // Devices bounds the link.
 type Devices struct {
-	Heartbeat      time.Duration `yaml:"heartbeat"`
-	MaxSessions    int           `yaml:"max_sessions"`
-	MaxHandshakes  int           `yaml:"max_handshakes"`
-	FrameBytes     int           `yaml:"frame_bytes"`
-	PointsPerFrame int           `yaml:"points_per_frame"`
-	UnackedFrames  int           `yaml:"unacked_frames"`
-	QueueBytes     int           `yaml:"queue_bytes"`
-	WriteTimeout   time.Duration `yaml:"write_timeout"`
-	MalformedLimit int           `yaml:"malformed_limit"`
-	DrainFor       time.Duration `yaml:"drain_for"`
+	Heartbeat         time.Duration `yaml:"heartbeat"`
+	MaxSessions       int           `yaml:"max_sessions"`
+	MaxHandshakes     int           `yaml:"max_handshakes"`
+	ConnectsPerMinute int           `yaml:"connects_per_minute"`
+	FrameBytes        int           `yaml:"frame_bytes"`
+	PointsPerFrame    int           `yaml:"points_per_frame"`
+	UnackedFrames     int           `yaml:"unacked_frames"`
+	QueueBytes        int           `yaml:"queue_bytes"`
+	WriteTimeout      time.Duration `yaml:"write_timeout"`
+	MalformedLimit    int           `yaml:"malformed_limit"`
+	DrainFor          time.Duration `yaml:"drain_for"`
 }
 
 // Ingest bounds the way from a point to the log and from the log to InfluxDB.
