@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/fairlead-hub/fairlead/internal/problem"
 )
@@ -19,6 +21,8 @@ var (
 	ErrTooManyKeys      = errors.New("the device has as many keys as it may")
 	ErrCommandNotFound  = errors.New("there is no such command")
 	ErrCommandEnded     = errors.New("the command has ended")
+	ErrUnknownCommand   = errors.New("the device announced its commands, and this is none of them")
+	ErrNotConfirmed     = errors.New("the device calls this command dangerous, and it was not confirmed")
 	ErrQueueFull        = errors.New("the device's command queue is full")
 	ErrIdempotencyReuse = errors.New("this Idempotency-Key was used with another body")
 	ErrVersionMismatch  = errors.New("the state has another version")
@@ -38,7 +42,7 @@ var (
 	errSignIn           = errors.New("the token or sign-in link is not valid; a link works once and for a limited time")
 	errCSRF             = errors.New("the X-CSRF-Token header does not fit the session")
 	errCrossOrigin      = errors.New("the request comes from another site")
-	errOverloaded       = errors.New("the hub is busy with as many requests as it takes")
+	ErrOverloaded       = errors.New("the hub is busy with as many requests as it takes")
 	errTooManyViewers   = errors.New("there are as many live viewers as the hub takes")
 	errBodyTooLarge     = errors.New("the request body is too large")
 	errNoRoute          = errors.New("there is no such resource")
@@ -76,6 +80,8 @@ var outcomes = []outcome{
 	{ErrTooManyKeys, http.StatusConflict, "too_many_keys", "remove a key that is no longer used"},
 	{ErrCommandNotFound, http.StatusNotFound, "command_not_found", "commands are kept for 90 days unless configured otherwise"},
 	{ErrCommandEnded, http.StatusConflict, "command_ended", "its final state is in GET /api/v1/commands/{id}"},
+	{ErrUnknownCommand, http.StatusUnprocessableEntity, "unknown_command", "the device record lists the commands that it announced"},
+	{ErrNotConfirmed, http.StatusConflict, "not_confirmed", "repeat with \"confirm\" set to the device's id (fairlead send --yes)"},
 	{ErrQueueFull, http.StatusTooManyRequests, "queue_full", "wait until the device has taken some, or cancel waiting commands"},
 	{ErrIdempotencyReuse, http.StatusConflict, "idempotency_key_reused", "use a new key for a new command"},
 	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
@@ -91,7 +97,7 @@ var outcomes = []outcome{
 	{errSignIn, http.StatusUnauthorized, "sign_in_refused", "make a new link with: fairlead operators link NAME"},
 	{errCSRF, http.StatusForbidden, "csrf_token_invalid", "GET /api/v1/session tells the session's csrf token"},
 	{errCrossOrigin, http.StatusForbidden, "cross_origin", "call from the hub's own pages, or list the site in auth.origins"},
-	{errOverloaded, http.StatusServiceUnavailable, "overloaded", "try again in a moment"},
+	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "try again in a moment"},
 	{errTooManyViewers, http.StatusServiceUnavailable, "too_many_viewers", "close a live view, or try again later"},
 	{errBodyTooLarge, http.StatusRequestEntityTooLarge, "body_too_large", ""},
 	{errNoRoute, http.StatusNotFound, "not_found", "the calls are described in /api/openapi.json"},
@@ -112,7 +118,7 @@ func toProblem(err error) (doc *problem.Document, known bool) {
 		if code == "" {
 			code = "invalid_request"
 		}
-		return problem.New(status, code, inv.Detail).WithPath(inv.Path).WithHint(inv.Hint), true
+		return problem.New(status, code, inv.Detail).WithPath(dotted(inv.Path)).WithHint(inv.Hint), true
 	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
@@ -120,4 +126,21 @@ func toProblem(err error) (doc *problem.Document, known bool) {
 		}
 	}
 	return problem.New(http.StatusInternalServerError, "internal", "the hub could not do this; its log says why"), false
+}
+
+// dotted writes a JSON pointer as the paths of this API are written: /params/list/0 is params.list[0].
+func dotted(path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return path
+	}
+	out := ""
+	for part := range strings.SplitSeq(path[1:], "/") {
+		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
+		if _, err := strconv.ParseUint(part, 10, 32); err == nil {
+			out += "[" + part + "]"
+		} else {
+			out = join(out, part)
+		}
+	}
+	return out
 }

@@ -111,7 +111,7 @@ func (a *API) pass(c *call) (*reply, error) {
 	case a.inFlight <- struct{}{}:
 		defer func() { <-a.inFlight }()
 	default:
-		return nil, a.refused("overloaded", errOverloaded)
+		return nil, a.refused("overloaded", ErrOverloaded)
 	}
 	if err := a.cross.Check(c.Request); err != nil {
 		return nil, a.refused("cross_origin", errCrossOrigin)

@@ -60,7 +60,7 @@ func (a *API) newCommand(c *call) (NewCommand, error) {
 	}
 	n := NewCommand{
 		Device: c.PathValue("id"), Name: b.Name, Params: b.Params, Actor: c.who.name,
-		IdempotencyKey: c.Header.Get("Idempotency-Key"),
+		IdempotencyKey: c.Header.Get("Idempotency-Key"), Confirm: b.Confirm,
 	}
 	c.audit.Detail = "command " + clip(b.Name)
 	if b.Name == "" || len(b.Name) > maxCommandName || !printable(b.Name) {
@@ -86,7 +86,7 @@ func (a *API) newCommand(c *call) (NewCommand, error) {
 		}
 		n.Timeout = timeout
 	}
-	return n, a.checkConfirmed(c, n, b.Confirm)
+	return n, nil
 }
 
 func orNegative(err error, path string) error {
@@ -94,24 +94,6 @@ func orNegative(err error, path string) error {
 		return err
 	}
 	return &Invalid{Code: "invalid_duration", Path: path, Detail: path + " must not be negative"}
-}
-
-// checkConfirmed wants the device's id once more for a command that the device calls dangerous.
-func (a *API) checkConfirmed(c *call, n NewCommand, confirm string) error {
-	d, err := a.opts.Devices.Find(c.Context(), n.Device)
-	if err != nil {
-		return err
-	}
-	for _, spec := range d.Commands {
-		if spec.Name == n.Name && spec.Dangerous && confirm != n.Device {
-			return &Invalid{
-				Status: http.StatusConflict, Code: "not_confirmed", Path: "confirm",
-				Detail: fmt.Sprintf("%s calls the command %s dangerous", n.Device, n.Name),
-				Hint:   fmt.Sprintf(`repeat with "confirm":%q (fairlead send --yes)`, n.Device),
-			}
-		}
-	}
-	return nil
 }
 
 // await waits for the command to end, as long as the caller asked and is there. One who leaves leaves the command intact.
@@ -166,6 +148,11 @@ func (a *API) getCommands(c *call) (*reply, error) {
 	p, err := page(q)
 	if err != nil {
 		return nil, err
+	}
+	if s := q.Get("state"); s != "" {
+		if _, known := commandStates[s]; !known {
+			return nil, &Invalid{Code: "invalid_parameter", Path: "state", Detail: fmt.Sprintf("state %q is none of a command", s)}
+		}
 	}
 	query := CommandQuery{Device: q.Get("device"), State: q.Get("state"), Actor: q.Get("actor"), Visible: a.visibleTo(c.who), Page: p}
 	found, err := a.opts.Commands.List(c.Context(), query)

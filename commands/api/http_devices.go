@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // tidy writes "none" as empty, never as null.
@@ -49,8 +50,11 @@ func (a *API) getDevices(c *call) (*reply, error) {
 	if len(text) > maxText {
 		return nil, &Invalid{Code: "invalid_parameter", Path: "q", Detail: fmt.Sprintf("q has more than %d bytes", maxText)}
 	}
-	match := func(labels map[string]string) bool { return sel.Match(labels) && c.who.sees(labels) }
-	found, err := a.opts.Devices.List(c.Context(), DeviceQuery{Match: match, Status: status, Text: text, Page: p})
+	found, err := a.opts.Devices.List(c.Context(), DeviceQuery{
+		Selector: joinSelectors(append([]selector.Selector{sel}, c.who.bind...)),
+		Match:    func(labels map[string]string) bool { return sel.Match(labels) && c.who.sees(labels) },
+		Status:   status, Text: text, Page: p,
+	})
 	if err != nil {
 		return nil, err
 	}

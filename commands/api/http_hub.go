@@ -99,9 +99,6 @@ func (a *API) getBridge(c *call) (*reply, error) {
 		if conn.Topics == nil {
 			conn.Topics = []BridgeTopic{}
 		}
-		if conn.Counters == nil {
-			conn.Counters = map[string]uint64{}
-		}
 	}
 	return ok(b), nil
 }

@@ -169,11 +169,15 @@ func remote(r *http.Request) string {
 	return host
 }
 
-// boundTo writes the selectors of who, to compare.
-func (w *identity) boundTo() string {
-	s := ""
-	for _, b := range w.bind {
-		s += b.String() + ";"
+// boundTo writes the selectors of who as one.
+func (w *identity) boundTo() string { return joinSelectors(w.bind) }
+
+func joinSelectors(all []selector.Selector) string {
+	var parts []string
+	for _, s := range all {
+		if !s.Empty() {
+			parts = append(parts, s.String())
+		}
 	}
-	return s
+	return strings.Join(parts, ",")
 }

@@ -38,11 +38,13 @@ type Credentials interface {
 	RemoveKey(ctx context.Context, id, kid string) error
 }
 
-// DeviceQuery picks devices. Match is never nil: it holds the caller's selector and what the operator may see.
+// DeviceQuery picks devices. Selector is what the caller asked for and what the operator is bound to, in one; Match says
+// the same of a device's labels.
 type DeviceQuery struct {
-	Match  func(labels map[string]string) bool
-	Status Status // empty: any
-	Text   string // in id, model or a label's value
+	Selector string
+	Match    func(labels map[string]string) bool
+	Status   Status // empty: any
+	Text     string // in id, model or a label's value
 	Page
 }
 
@@ -113,6 +115,7 @@ type NewCommand struct {
 	Timeout        time.Duration
 	Actor          string
 	IdempotencyKey string
+	Confirm        string // the device's id, for commands that it calls dangerous
 }
 
 // CommandQuery picks commands, newest first. Visible is nil for an operator who may see all.

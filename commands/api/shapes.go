@@ -107,17 +107,20 @@ type CommandEvent struct {
 	State    string `json:"state"`
 	Node     string `json:"node,omitempty"`
 	Session  string `json:"session,omitempty"`
+	Epoch    uint64 `json:"epoch,omitempty"`
+	Actor    string `json:"actor,omitempty"`
 	Evidence string `json:"evidence,omitempty"`
 	Detail   string `json:"detail,omitempty"`
 }
 
-// finalStates are the states that no command leaves.
-var finalStates = map[string]bool{
+// commandStates are the states of a command, with true for those that end it.
+var commandStates = map[string]bool{
+	"queued": false, "sent": false, "delivered": false, "running": false,
 	"succeeded": true, "failed": true, "rejected": true, "expired": true, "timed_out": true, "cancelled": true,
 }
 
 // Final reports whether the command has ended.
-func (c Command) Final() bool { return finalStates[c.State] }
+func (c Command) Final() bool { return commandStates[c.State] }
 
 // TwinState is the desired state beside the reported one.
 type TwinState struct {
@@ -144,24 +147,29 @@ type Bridge struct {
 
 // BridgeConnection is one broker, how it is, and what was seen on it.
 type BridgeConnection struct {
-	Name     string            `json:"name"`
-	URL      string            `json:"url"`
-	Status   string            `json:"status"` // up, down or connecting
-	Since    int64             `json:"since,omitempty"`
-	Error    string            `json:"error,omitempty"`
-	Profiles []string          `json:"profiles"`
-	Counters map[string]uint64 `json:"counters"`
-	Topics   []BridgeTopic     `json:"topics"`
+	Name       string        `json:"name"`
+	URL        string        `json:"url"`
+	Profiles   []string      `json:"profiles"`
+	State      string        `json:"state"` // connecting, connected, down or stopped
+	Since      int64         `json:"since"`
+	LastError  string        `json:"last_error,omitempty"`
+	ErrorTime  int64         `json:"error_time,omitempty"`
+	Received   uint64        `json:"received"`
+	Acked      uint64        `json:"acked"`
+	Published  uint64        `json:"published"`
+	Dropped    uint64        `json:"dropped"`
+	Topics     []BridgeTopic `json:"topics"`
+	MoreTopics uint64        `json:"more_topics,omitempty"` // messages of topics beyond those remembered
 }
 
 // BridgeTopic is a topic seen on a connection.
 type BridgeTopic struct {
-	Topic  string `json:"topic"`
-	Mapped bool   `json:"mapped"`
-	Device string `json:"device,omitempty"`
-	Count  uint64 `json:"count"`
-	Last   int64  `json:"last"`
-	Sample string `json:"sample,omitempty"`
+	Topic     string `json:"topic"`
+	Mapped    bool   `json:"mapped"`
+	Messages  uint64 `json:"messages"`
+	Dropped   uint64 `json:"dropped,omitempty"`
+	LastTime  int64  `json:"last_time"`
+	LastError string `json:"last_error,omitempty"`
 }
 
 // Node is one hub of the cluster.

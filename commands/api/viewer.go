@@ -24,8 +24,8 @@ const (
 	viewerWriteTimeout = 10 * time.Second
 	pingEvery          = 25 * time.Second
 	pongWithin         = 60 * time.Second
-	viewerMessageRate  = 5 // a second
-	viewerMessageBurst = 20
+	viewerMessageRate  = 20 // a second
+	viewerMessageBurst = 60
 )
 
 // closing says why the hub ends a view. Codes 4000-4499: come back later; 4500-4999: not without a change.

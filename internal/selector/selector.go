@@ -4,6 +4,7 @@ package selector
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,12 +20,13 @@ type Selector struct {
 }
 
 type term struct {
-	key, value string
-	negate     bool
-	exists     bool // key alone: has it, or with negate: has it not
+	key    string
+	values []string // nil: the label only has to be there
+	negate bool
 }
 
-// Parse reads a selector: terms joined by commas, all of which must hold. A term is key=value, key!=value, key or !key.
+// Parse reads a selector: terms joined by commas, all of which must hold. A term is key=value, key!=value, key in (a,b),
+// key notin (a,b), key (the label is there) or !key (it is not). A device without the label fulfils != and notin.
 func Parse(s string) (Selector, error) {
 	if len(s) > MaxLength {
 		return Selector{}, fmt.Errorf("selector: %d characters, at most %d", len(s), MaxLength)
@@ -32,7 +34,7 @@ func Parse(s string) (Selector, error) {
 	if strings.TrimSpace(s) == "" {
 		return Selector{}, nil
 	}
-	parts := strings.Split(s, ",")
+	parts := split(s)
 	if len(parts) > MaxTerms {
 		return Selector{}, fmt.Errorf("selector: %d terms, at most %d", len(parts), MaxTerms)
 	}
@@ -47,32 +49,63 @@ func Parse(s string) (Selector, error) {
 	return out, nil
 }
 
+// split cuts at the commas that are not inside parentheses.
+func split(s string) []string {
+	var parts []string
+	start, depth := 0, 0
+	for i := range len(s) {
+		switch s[i] {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ',':
+			if depth <= 0 {
+				parts = append(parts, s[start:i])
+				start = i + 1
+			}
+		}
+	}
+	return append(parts, s[start:])
+}
+
 func parseTerm(s string) (term, error) {
 	t := term{}
-	key, value, hasValue := strings.Cut(s, "=")
-	switch {
-	case hasValue && strings.HasSuffix(key, "!"):
-		t = term{key: strings.TrimSuffix(key, "!"), value: value, negate: true}
-	case hasValue:
-		t = term{key: key, value: value}
-	case strings.HasPrefix(s, "!"):
-		t = term{key: s[1:], negate: true, exists: true}
-	default:
-		t = term{key: s, exists: true}
+	if head, list, ok := strings.Cut(strings.TrimSuffix(s, ")"), "("); ok && strings.HasSuffix(s, ")") {
+		key, op, _ := strings.Cut(strings.TrimSpace(head), " ")
+		op = strings.TrimSpace(op)
+		if op != "in" && op != "notin" {
+			return term{}, malformed(s)
+		}
+		t = term{key: key, values: strings.Split(list, ","), negate: op == "notin"}
+	} else if key, value, ok := strings.Cut(s, "="); ok {
+		key, negate := strings.CutSuffix(key, "!")
+		t = term{key: key, values: []string{value}, negate: negate}
+	} else {
+		key, negate := strings.CutPrefix(s, "!")
+		t = term{key: key, negate: negate}
 	}
-	t.key, t.value = strings.TrimSpace(t.key), strings.TrimSpace(t.value)
-	if t.key == "" || strings.ContainsAny(t.key, "!=") || strings.ContainsAny(t.value, "=") {
-		return term{}, fmt.Errorf("selector term %q: want key=value, key!=value, key or !key", s)
+	t.key = strings.TrimSpace(t.key)
+	if t.key == "" || strings.ContainsAny(t.key, "!=(), \t") {
+		return term{}, malformed(s)
+	}
+	for i, v := range t.values {
+		if t.values[i] = strings.TrimSpace(v); strings.ContainsAny(v, "=(),") {
+			return term{}, malformed(s)
+		}
 	}
 	return t, nil
+}
+
+func malformed(s string) error {
+	return fmt.Errorf("selector term %q: want key=value, key!=value, key in (a,b), key notin (a,b), key or !key", s)
 }
 
 // Match reports whether all terms hold for labels.
 func (s Selector) Match(labels map[string]string) bool {
 	for _, t := range s.terms {
 		value, has := labels[t.key]
-		holds := has && (t.exists || value == t.value)
-		if holds == t.negate {
+		if holds := has && (t.values == nil || slices.Contains(t.values, value)); holds == t.negate {
 			return false
 		}
 	}
@@ -84,21 +117,26 @@ func (s Selector) Empty() bool { return len(s.terms) == 0 }
 
 // String writes s so that Parse reads the same again.
 func (s Selector) String() string {
-	var b strings.Builder
+	parts := make([]string, len(s.terms))
 	for i, t := range s.terms {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		switch {
-		case t.exists && t.negate:
-			b.WriteString("!" + t.key)
-		case t.exists:
-			b.WriteString(t.key)
-		case t.negate:
-			b.WriteString(t.key + "!=" + t.value)
-		default:
-			b.WriteString(t.key + "=" + t.value)
-		}
+		parts[i] = t.text()
 	}
-	return b.String()
+	return strings.Join(parts, ",")
+}
+
+func (t term) text() string {
+	switch {
+	case t.values == nil && t.negate:
+		return "!" + t.key
+	case t.values == nil:
+		return t.key
+	case len(t.values) == 1 && t.negate:
+		return t.key + "!=" + t.values[0]
+	case len(t.values) == 1:
+		return t.key + "=" + t.values[0]
+	case t.negate:
+		return t.key + " notin (" + strings.Join(t.values, ",") + ")"
+	default:
+		return t.key + " in (" + strings.Join(t.values, ",") + ")"
+	}
 }

@@ -13,7 +13,8 @@ func TestMatch(t *testing.T) {
 		"": true, " ": true, "site=plant-7": true, "site = plant-7": true, "site=plant-8": false,
 		"site!=plant-8": true, "site!=plant-7": false, "critical": true, "!critical": false, "!retired": true,
 		"retired": false, "site=plant-7,line=3": true, "site=plant-7,line=4": false, "shelf!=1": true,
-		"critical=": true, "critical!=": false,
+		"site in (plant-7, plant-8),line=3": true, "site notin (plant-7,plant-8)": false, "shelf notin (1,2)": true,
+		"shelf in (1)": false, "critical=": true, "critical!=": false,
 	} {
 		sel, err := selector.Parse(s)
 		if err != nil {
@@ -32,7 +33,7 @@ func TestMatch(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, s := range []string{
-		",", "=x", "!=x", "a=b=c", "a=b,,c=d", "!", "!!a", strings.Repeat("a", selector.MaxLength+1),
+		",", "=x", "!=x", "a=b=c", "a=b,,c=d", "!", "!!a", "a in b", "a in (b", "a of (b)", "(a)", "a=(b)", "a in (b,(c))", "a b", strings.Repeat("a", selector.MaxLength+1),
 		strings.Repeat("a,", selector.MaxTerms) + "a",
 	} {
 		if sel, err := selector.Parse(s); err == nil {
