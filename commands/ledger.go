@@ -164,13 +164,21 @@ func (r *Router) run(fx *effects) {
 	}
 }
 
+// Change is what is published when a command has changed: the frame of the operators' live link, events left out.
+type Change struct {
+	Event   string  `json:"event"`
+	Command Command `json:"command"`
+}
+
+const changeEvent = "command"
+
 // announce tells who listens right now; nobody relies on it.
 func (r *Router) announce(c *Command) {
 	subject, err := bus.CommandEvent(c.Device)
 	if err != nil {
 		return
 	}
-	data, err := json.Marshal(c)
+	data, err := json.Marshal(Change{Event: changeEvent, Command: *c})
 	if err != nil {
 		return
 	}

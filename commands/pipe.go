@@ -254,6 +254,9 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 	r.delivered(p, t, attempt, d, err)
 }
 
+// unsupported is the error code of a command that its device can never be asked.
+const unsupported = "unsupported"
+
 // delivered records what became of a write, and then what the device answered meanwhile.
 func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err error) {
 	var fx effects
@@ -274,6 +277,12 @@ func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err err
 		r.metrics.deliveries.WithLabelValues("not_connected").Inc()
 		r.releaseLocked(p)
 		p.rest = time.Now().Add(retryDelay)
+	case errors.Is(err, ErrUnsupported):
+		r.metrics.deliveries.WithLabelValues("unsupported").Inc()
+		e := r.entry(answerKinds[wire.Result], t.id)
+		e.Detail = unsupported
+		e.Answer = &answer{Error: &wire.Fault{Code: unsupported, Message: err.Error()}}
+		held = append(held, &incoming{device: t.device, id: t.id, entry: e, recorded: func(error) {}})
 	default:
 		r.metrics.deliveries.WithLabelValues("failed").Inc()
 		if t.state == Queued {
