@@ -14,7 +14,7 @@ import (
 
 const (
 	browserDir    = "testdata/browser"
-	browserLimit  = 5 * time.Minute
+	browserLimit  = 8 * time.Minute
 	chromiumNames = "chromium chromium-browser google-chrome"
 )
 

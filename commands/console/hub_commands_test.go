@@ -61,8 +61,7 @@ func (h *hub) send(w http.ResponseWriter, r *http.Request) {
 		o = h.newOrder(d, asked.Name, asked.Params, ttl)
 		h.keys[key] = o
 	}
-	lose := h.loseReply
-	h.loseReply = false
+	lose := h.loseReplies
 	copied := o.copied()
 	h.mu.Unlock()
 	if !repeated {
@@ -148,19 +147,16 @@ func (o *order) copied() *order {
 }
 
 func (h *hub) listCommands(w http.ResponseWriter, r *http.Request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	found := []*order{}
-	for _, o := range slices.Backward(h.commands) {
-		if id := r.FormValue("device"); id != "" && id != o.Device {
-			continue
+	id, state := r.FormValue("device"), r.FormValue("state")
+	h.reply(w, func() any {
+		found := []*order{}
+		for _, o := range slices.Backward(h.commands) {
+			if (id == "" || id == o.Device) && (state == "" || state == o.State) {
+				found = append(found, o)
+			}
 		}
-		if state := r.FormValue("state"); state != "" && state != o.State {
-			continue
-		}
-		found = append(found, o)
-	}
-	answer(w, http.StatusOK, object{"commands": found})
+		return object{"commands": found}
+	})
 }
 
 func (h *hub) byID(id string) *order {
@@ -174,13 +170,13 @@ func (h *hub) byID(id string) *order {
 
 func (h *hub) showCommand(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	o := h.byID(r.PathValue("id"))
+	h.mu.Unlock()
 	if o == nil {
 		problem.New(http.StatusNotFound, "unknown_command", "there is no such command").Write(w)
 		return
 	}
-	answer(w, http.StatusOK, o)
+	h.reply(w, func() any { return o })
 }
 
 func (h *hub) cancel(w http.ResponseWriter, r *http.Request) {
@@ -191,8 +187,5 @@ func (h *hub) cancel(w http.ResponseWriter, r *http.Request) {
 		o.State = "cancelled"
 		o.Events = append(o.Events, object{"time": time.Now().UnixMilli(), "state": "cancelled", "detail": "by kim"})
 	})
-	h.mu.Lock()
-	copied := o.copied()
-	h.mu.Unlock()
-	answer(w, http.StatusOK, copied)
+	h.reply(w, func() any { return o })
 }

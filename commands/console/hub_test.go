@@ -3,6 +3,8 @@ package console_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -32,16 +34,16 @@ type hub struct {
 	stop  chan struct{}
 	tasks sync.WaitGroup
 
-	mu        sync.Mutex
-	devices   map[string]*device
-	commands  []*order
-	sessions  map[string]string // cookie -> CSRF token
-	secrets   map[string]bool
-	keys      map[string]*order // idempotency key -> what it made
-	viewers   map[*viewer]bool
-	liveDown  bool
-	loseReply bool // the next command is taken, but its answer is lost on the way
-	refusals  []string
+	mu          sync.Mutex
+	devices     map[string]*device
+	commands    []*order
+	sessions    map[string]string // cookie -> CSRF token
+	secrets     map[string]bool
+	keys        map[string]*order // idempotency key -> what it made
+	viewers     map[*viewer]bool
+	liveDown    bool
+	loseReplies bool // commands are taken, but the answers are lost on the way
+	refusals    []string
 }
 
 type object = map[string]any
@@ -70,12 +72,15 @@ func newHub(t *testing.T, devices []*device) *hub {
 	t.Helper()
 	h := &hub{
 		stop: make(chan struct{}), devices: map[string]*device{}, sessions: map[string]string{},
-		secrets: map[string]bool{oneTimeSecret: true}, keys: map[string]*order{}, viewers: map[*viewer]bool{},
+		secrets: map[string]bool{oneTimeSecret: true}, keys: map[string]*order{}, viewers: map[*viewer]bool{}, refusals: []string{},
 	}
 	for _, d := range devices {
 		h.devices[d.ID] = d
 	}
-	server := httptest.NewTLSServer(h.routes())
+	server := httptest.NewUnstartedServer(h.routes())
+	// Chromium tries each certificate once before it is told to trust it.
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
 	h.url = server.URL
 	t.Cleanup(func() {
 		close(h.stop)
@@ -130,7 +135,11 @@ func (h *hub) controls(mux *http.ServeMux) {
 		}
 		h.tell(event)
 	})
-	mux.HandleFunc("POST /test/losereply", func(http.ResponseWriter, *http.Request) { h.mu.Lock(); h.loseReply = true; h.mu.Unlock() })
+	mux.HandleFunc("POST /test/replies/{fate}", func(_ http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		h.loseReplies = r.PathValue("fate") == "lost"
+		h.mu.Unlock()
+	})
 	mux.HandleFunc("POST /test/signout", func(http.ResponseWriter, *http.Request) {
 		h.mu.Lock()
 		clear(h.sessions)
@@ -138,9 +147,7 @@ func (h *hub) controls(mux *http.ServeMux) {
 		h.dropViewers()
 	})
 	mux.HandleFunc("GET /test/refusals", func(w http.ResponseWriter, _ *http.Request) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		answer(w, http.StatusOK, object{"refusals": h.refusals, "commands": len(h.commands)})
+		h.reply(w, func() any { return object{"refusals": h.refusals, "commands": len(h.commands)} })
 	})
 	// The same policy with what it forbids: a check that finds nothing here could not find anything.
 	mux.HandleFunc("GET /test/hostile", func(w http.ResponseWriter, r *http.Request) {
@@ -159,6 +166,18 @@ func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the browser may be gone
+}
+
+// reply answers with what look finds under the lock; nothing goes out while it is held.
+func (h *hub) reply(w http.ResponseWriter, look func() any) {
+	h.mu.Lock()
+	data, err := json.Marshal(look())
+	h.mu.Unlock()
+	if err != nil {
+		problem.New(http.StatusInternalServerError, "internal", err.Error()).Write(w)
+		return
+	}
+	answer(w, http.StatusOK, json.RawMessage(data))
 }
 
 func (h *hub) refuse(w http.ResponseWriter, p *problem.Document) {
@@ -237,21 +256,20 @@ func (h *hub) listDevices(w http.ResponseWriter, r *http.Request) {
 	if err != nil || limit > 1000 {
 		limit = 50
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ids := slices.Sorted(maps.Keys(h.devices))
-	page := []*device{}
-	for _, id := range ids {
-		if id <= r.FormValue("cursor") || !matches(h.devices[id].Labels, selector) {
-			continue
+	cursor := r.FormValue("cursor")
+	h.reply(w, func() any {
+		page := []*device{}
+		for _, id := range slices.Sorted(maps.Keys(h.devices)) {
+			if id <= cursor || !matches(h.devices[id].Labels, selector) {
+				continue
+			}
+			if len(page) == limit {
+				return object{"devices": page, "cursor": page[limit-1].ID}
+			}
+			page = append(page, h.devices[id])
 		}
-		if len(page) == limit {
-			answer(w, http.StatusOK, object{"devices": page, "cursor": page[limit-1].ID})
-			return
-		}
-		page = append(page, h.devices[id])
-	}
-	answer(w, http.StatusOK, object{"devices": page})
+		return object{"devices": page}
+	})
 }
 
 func matches(labels map[string]string, selector string) bool {
@@ -266,13 +284,13 @@ func matches(labels map[string]string, selector string) bool {
 
 func (h *hub) showDevice(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	d := h.devices[r.PathValue("id")]
+	h.mu.Unlock()
 	if d == nil {
 		problem.New(http.StatusNotFound, "unknown_device", "there is no device of that name").WithHint("fairlead devices list shows all").Write(w)
 		return
 	}
-	answer(w, http.StatusOK, d)
+	h.reply(w, func() any { return d })
 }
 
 func (h *hub) twin(w http.ResponseWriter, r *http.Request) {

@@ -36,12 +36,30 @@ const evidences = {
 };
 export const evidenceMeaning = (evidence) => evidences[evidence] ?? `Evidence: ${evidence}`;
 
-// merge takes what is newer: live events carry no events list, answers of the API do.
+// merge takes what is newer of two reports of a command: an answer of the API can arrive after the live event that
+// overtook it. Live events carry no list of events, answers do.
 export function merge(known, next) {
   if (!known) return next;
-  const events = (next.events?.length ?? 0) >= (known.events?.length ?? 0) ? next.events : known.events;
-  const older = isFinal(known) && !isFinal(next);
-  return older ? { ...next, ...known, events } : { ...known, ...next, events };
+  const events = mergeEvents(known.events ?? [], next.events ?? []);
+  return overtaken(known, next) ? { ...next, ...known, events } : { ...known, ...next, events };
+}
+
+const stage = (command) => (isFinal(command) ? states.length : states.indexOf(command.state));
+
+// overtaken: next is older than what is known. A later attempt starts over, and a late answer follows a timeout.
+function overtaken(known, next) {
+  if ((next.attempt ?? 0) !== (known.attempt ?? 0)) return (next.attempt ?? 0) < (known.attempt ?? 0);
+  if (isFinal(known) && isFinal(next)) return Boolean(known.late && !next.late);
+  return stage(next) < stage(known);
+}
+
+// mergeEvents keeps the longer list of the hub's own events, and after it the states known only from live events.
+function mergeEvents(a, b) {
+  const own = [a, b].map((events) => events.filter((event) => !event.pending));
+  const recorded = own[1].length >= own[0].length ? own[1] : own[0];
+  const pending = [...a, ...b].filter((event) => event.pending);
+  const told = new Set(recorded.map((event) => event.state));
+  return [...recorded, ...pending.filter((event) => !told.has(event.state) && told.add(event.state))];
 }
 
 // withState notes a state that a live event told before the hub's own list of events is here.

@@ -78,8 +78,13 @@ export function brief(params) {
   return Object.entries(params).map(([name, v]) => `${name} ${typeof v === 'object' ? JSON.stringify(v) : v}`).join(', ');
 }
 
-// fieldName drops a measurement that says nothing ("telemetry.temp" is "temp").
-export function fieldName(key) { return key.replace(/^telemetry\./, ''); }
+// fieldNamer names the fields of one device: "env.temp" is "temp" where all its fields are of one measurement.
+export function fieldNamer(keys) {
+  const measurements = new Set(keys.map((key) => key.slice(0, key.indexOf('.') + 1)));
+  if (measurements.size !== 1) return (key) => key.replace(/^telemetry\./, '');
+  const [prefix] = measurements;
+  return (key) => key.slice(prefix.length);
+}
 
 const causes = {
   timeout: 'no answer to the heartbeat', replaced: 'a newer session took over', closed: 'the device closed the link',

@@ -8,6 +8,8 @@ export function fieldsOf(schema) {
   if (['oneOf', 'anyOf', 'allOf', '$ref', 'if'].some((word) => word in schema)) return null;
   const required = new Set(Array.isArray(schema.required) ? schema.required : []);
   const fields = Object.entries(schema.properties ?? {}).map(([name, property]) => field(name, property, required.has(name)));
+  // What must be filled in comes first; among the rest the device's own order stays.
+  fields.sort((a, b) => b.required - a.required);
   if (!fields.length && schema.additionalProperties && typeof schema.additionalProperties === 'object') return null;
   return fields;
 }

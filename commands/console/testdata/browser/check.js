@@ -7,6 +7,17 @@ export function want(condition, why) {
   if (!condition) throw new Error(why);
 }
 
+const patienceMs = 30_000;
+
+// eventually waits for what reaches this process by itself.
+export async function eventually(condition, why) {
+  const until = Date.now() + patienceMs;
+  while (!condition()) {
+    want(Date.now() < until, why);
+    await new Promise((done) => { setTimeout(done, 20); });
+  }
+}
+
 export function wantEqual(got, expected, what) {
   want(JSON.stringify(got) === JSON.stringify(expected), `${what}: ${JSON.stringify(got)}, want ${JSON.stringify(expected)}`);
 }

@@ -36,8 +36,10 @@ check('a command can be sent from a phone', async (bench) => {
   await page.waitForSelector('.command[data-state=succeeded]');
   await page.locator('.command').first().scrollIntoViewIfNeeded();
   await bench.shot(page, 'phone-command-dark');
-  await page.tap('.command .evidence');
-  await page.locator('.command .tip').first().waitFor({ state: 'visible' });
+  const tip = page.locator('.command .tip').first();
+  // On a busy machine a tap can take so long that it counts as a long press; a person would tap again.
+  for (let i = 0; i < 5 && !await tip.isVisible(); i++) await page.tap('.command .evidence');
+  want(await tip.isVisible(), 'a tap does not explain the evidence');
   clean(page);
 });
 

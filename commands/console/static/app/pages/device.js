@@ -4,7 +4,7 @@ import { hubNow } from '../api.js';
 import { announce } from '../announce.js';
 import { applyPoints, applyPresence, fleet } from '../fleet.js';
 import { useFetched } from '../fetched.js';
-import { ago, dateAndTime, fieldName, value } from '../format.js';
+import { ago, dateAndTime, fieldNamer, value } from '../format.js';
 import { on, values } from '../live.js';
 import { useOrders } from '../orders.js';
 import { Link } from '../route.js';
@@ -109,6 +109,7 @@ function About({ device, now }) {
 function Latest({ device, now }) {
   const keys = Object.keys(device.last ?? {}).sort();
   if (!keys.length) return null;
+  const fieldName = fieldNamer(keys);
   return html`<section class="latest"><h2>Latest values</h2>
     <table><thead><tr><th scope="col">Field</th><th scope="col">Value</th><th scope="col">Measured</th></tr></thead>
       <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row" title=${key}>${fieldName(key)}</th>

@@ -2,7 +2,7 @@
 import { html, Component, useEffect, useMemo, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
 import { fleet, mostDevices } from '../fleet.js';
-import { ago, count, dateAndTime, fieldName, plural, value } from '../format.js';
+import { ago, count, dateAndTime, fieldNamer, plural, value } from '../format.js';
 import { values } from '../live.js';
 import { devicePath, Link, location } from '../route.js';
 import { sift } from '../sift.js';
@@ -37,8 +37,8 @@ export function FleetPage() {
     <header class="page-head">
       <h1>Fleet</h1>
       <${Statuses} counts=${fleet.counts()} chosen=${filter.status} choose=${(status) => setPart({ status })} />
+      <${Filters} filter=${filter} setPart=${setPart} problem=${filter.selector ? fleet.problem : null} />
     </header>
-    <${Filters} filter=${filter} setPart=${setPart} problem=${filter.selector ? fleet.problem : null} />
     ${fleet.problem && !filter.selector && html`<${Fault} problem=${fleet.problem} retry=${() => fleet.refresh()} />`}
     ${!fleet.whole && html`<p class="remark">The first ${count(mostDevices)} devices are loaded. Narrow the selector or the search to see the others.</p>`}
     ${fleet.state === 'loading' && !fleet.devices.size ? html`<${Waiting} what="the fleet" />` : html`
@@ -119,10 +119,10 @@ function Statuses({ counts, chosen, choose }) {
 function Filters({ filter, setPart, problem }) {
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
     <label class="field grow"><span class="unseen">Search devices</span>
-      <input type="search" data-search value=${filter.q} placeholder="Search id, model, label" spellcheck=${false} autocomplete="off"
+      <input type="search" data-search value=${filter.q} placeholder="Search" spellcheck=${false} autocomplete="off"
         enterkeyhint="search" onInput=${(event) => setPart({ q: event.target.value })} /><kbd aria-hidden="true">/</kbd></label>
     <label class="field grow"><span class="unseen">Label selector</span>
-      <input type="text" class="mono" name="selector" value=${filter.selector} placeholder="site=plant-7" spellcheck=${false} autocomplete="off"
+      <input type="text" class="mono" name="selector" value=${filter.selector} placeholder="Labels: site=plant-7" spellcheck=${false} autocomplete="off"
         autocapitalize="off" aria-invalid=${Boolean(problem)} aria-describedby="selector-problem"
         onInput=${(event) => setPart({ selector: event.target.value })} /></label>
     <div id="selector-problem" class="selector-problem">${problem && html`<${Fault} problem=${problem} compact />`}</div>
@@ -147,12 +147,14 @@ class Row extends Component {
   }
 
   render({ device, seen, onLabel }) {
+    const keys = Object.keys(device.last ?? {}).sort();
+    const fieldName = fieldNamer(keys);
     return html`
       <div class="c-id" role="gridcell"><${PresenceMark} device=${device} /><${Link} to=${devicePath(device.id)} class="device-id mono" tabindex="-1">${device.id}<//></div>
       <div class="c-model" role="gridcell"><span>${device.model ?? ''}</span> <span class="quiet num">${device.firmware ?? ''}</span></div>
       <div class="c-labels" role="gridcell">${Object.entries(device.labels ?? {}).map((label) => html`<button key=${label[0]} type="button" class="label" tabindex="-1"
         title=${`Only ${label[0]}=${label[1]}`} onClick=${(event) => { event.stopPropagation(); onLabel(label); }}><i>${label[0]}</i>${label[1]}</button>`)}</div>
-      <div class="c-values" role="gridcell">${Object.keys(device.last ?? {}).sort().slice(0, shownValues).map((key) => html`<span key=${key} class="reading"
+      <div class="c-values" role="gridcell">${keys.slice(0, shownValues).map((key) => html`<span key=${key} class="reading"
         title=${key}><i>${fieldName(key)}</i><b class="num">${value(device.last[key].value)}</b></span>`)}</div>
       <div class="c-seen num" role="gridcell" title=${dateAndTime(device.last_seen)}>${seen}</div>`;
   }

@@ -1,7 +1,7 @@
 // One field over time: a strip of paper that runs on. uPlot draws it; several strips share one cursor.
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
-import { fieldName, timeExact, value } from '../format.js';
+import { timeExact, value } from '../format.js';
 import { theme } from '../theme.js';
 import { useTopic } from '../topic.js';
 import uPlot from '../../vendor/uplot/uplot.js';
@@ -11,7 +11,7 @@ const cursor = uPlot.sync('device');
 const quietMotion = matchMedia('(prefers-reduced-motion: reduce)');
 
 // Chart draws lines (Line[]) over range; changes tells it that they grew; marks are commands to note on the paper.
-export function Chart({ field, lines, range, changes, boolean, marks }) {
+export function Chart({ field, name, lines, range, changes, boolean, marks }) {
   useTopic(theme.changes);
   const paper = useRef(null);
   const plot = useRef(null);
@@ -54,12 +54,12 @@ export function Chart({ field, lines, range, changes, boolean, marks }) {
 
   const latest = under ?? newest(lines);
   return html`<figure class="strip" data-field=${field}>
-    <figcaption><span class="strip-name">${fieldName(field)}</span>
+    <figcaption><span class="strip-name">${name}</span>
       ${latest && html`<span class="strip-value num">${boolean ? value(Boolean(latest.value)) : value(latest.value)}</span>`}
       ${under && html`<span class="strip-time num">${timeExact(under.time)}</span>`}
       ${lines.length > 1 && html`<span class="strip-legend">${lines.map((line, i) => html`<span key=${line.name} class="legend" data-line=${i}>${line.name || 'no tags'}</span>`)}</span>`}
     </figcaption>
-    <div class="paper" ref=${paper} role="img" aria-label=${summary(field, lines, range)}></div>
+    <div class="paper" ref=${paper} role="img" aria-label=${summary(name, lines, range)}></div>
     ${!lines.some((line) => line.times.length) && html`<p class="strip-empty">Nothing was stored in this time.</p>`}
   </figure>`;
 }
@@ -80,16 +80,16 @@ function newest(lines) {
   return found;
 }
 
-function summary(field, lines, range) {
+function summary(name, lines, range) {
   const all = lines.flatMap((line) => line.values).filter((v) => v !== null);
-  if (!all.length) return `${field}, last ${range.word}: no values`;
+  if (!all.length) return `${name}, last ${range.word}: no values`;
   let least = Infinity;
   let most = -Infinity;
   for (const v of all) {
     least = Math.min(least, v);
     most = Math.max(most, v);
   }
-  return `${field}, last ${range.word}: from ${value(least)} to ${value(most)}, now ${value(newest(lines).value)}`;
+  return `${name}, last ${range.word}: from ${value(least)} to ${value(most)}, now ${value(newest(lines).value)}`;
 }
 
 function options(element, { lines, boolean, notes, setUnder }) {

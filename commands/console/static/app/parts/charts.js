@@ -1,7 +1,7 @@
 // The strips of a device page: which fields, how far back, and the history behind them.
 import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { addPoint, fetchHistory, ranges } from '../history.js';
-import { fieldName } from '../format.js';
+import { fieldNamer } from '../format.js';
 import { on, onReconnect } from '../live.js';
 import { Topic } from '../topic.js';
 import { Chart } from './chart.js';
@@ -19,6 +19,7 @@ export function Charts({ device, commands }) {
   const [picked, setPicked] = useState(null); // null: the first few
   const chosen = (picked ?? keys.slice(0, shownAtFirst)).filter((key) => keys.includes(key));
   const { lines, problem, again, grown } = useLines(device, chosen, range);
+  const fieldName = fieldNamer(Object.keys(device.last ?? {}));
   const marks = useMemo(() => (commands ?? []).map((command) => ({ time: command.created, name: command.name })), [commands]);
   const pick = (key) => setPicked(chosen.includes(key) ? chosen.filter((k) => k !== key) : [...chosen, key].sort().slice(-mostStrips));
 
@@ -30,7 +31,7 @@ export function Charts({ device, commands }) {
     ${keys.length > 1 && html`<div class="choices" role="group" aria-label="Fields">${keys.map((key) => html`<button key=${key} type="button" class="choice" title=${key}
       aria-pressed=${chosen.includes(key)} onClick=${() => pick(key)}>${fieldName(key)}</button>`)}</div>`}
     ${problem && (problem.missing ? html`<${Absent} what="history; what is drawn begins now" />` : html`<${Fault} problem=${problem} retry=${again} compact />`)}
-    <div class="strips">${chosen.map((key) => html`<${Chart} key=${key} field=${key} lines=${lines.get(key) ?? none} range=${range} changes=${grown}
+    <div class="strips">${chosen.map((key) => html`<${Chart} key=${key} field=${key} name=${fieldName(key)} lines=${lines.get(key) ?? none} range=${range} changes=${grown}
       boolean=${typeof device.last[key].value === 'boolean'} marks=${marks} />`)}</div>
     ${!chosen.length && html`<p class="quiet">Pick a field to draw it.</p>`}
   </section>`;

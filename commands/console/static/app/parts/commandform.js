@@ -64,7 +64,7 @@ function Order({ device, command, onSent }) {
           autocapitalize="off" spellcheck=${false} onInput=${(event) => setName(event.target.value)} /></label>`}
     ${asJSON ? html`<label class="field block"><span class="field-name">Parameters as JSON</span>
         <textarea class="mono" name="json" rows="5" spellcheck=${false} value=${text} aria-invalid=${fault?.field === 'json'} onInput=${(event) => setText(event.target.value)}></textarea></label>`
-      : fields.map((f) => html`<${Field} key=${f.name} field=${f} value=${entered[f.name]} fault=${fault?.field === f.name && fault.fault} set=${(v) => set(f.name, v)} />`)}
+      : fields.length > 0 && html`<div class="order-fields">${fields.map((f) => html`<${Field} key=${f.name} field=${f} value=${entered[f.name]} fault=${fault?.field === f.name && fault.fault} set=${(v) => set(f.name, v)} />`)}</div>`}
     ${fault && html`<p class="field-fault" role="alert">${fault.fault}</p>`}
     <${Fault} problem=${sending.problem} compact />
     <div class="order-foot">
@@ -122,7 +122,7 @@ function Field({ field: f, value, fault, set }) {
   const help = useId();
   const about = [f.help, boundsOf(f), f.kind === 'json' ? 'as JSON' : ''].filter(Boolean).join(' · ');
   const common = { name: f.name, 'aria-describedby': about ? help : undefined, 'aria-invalid': Boolean(fault), required: f.required };
-  return html`<label class="field block"><span class="field-name">${f.title}${!f.required && html`<small> optional</small>`}</span>
+  return html`<label class="field block" data-kind=${f.kind}><span class="field-name">${f.title}${!f.required && html`<small> optional</small>`}</span>
     <${Input} field=${f} value=${value} common=${common} set=${set} />
     ${about && html`<small class="field-help" id=${help}>${about}</small>`}</label>`;
 }

@@ -7,15 +7,15 @@ const beyond = 6; // rows kept above and below what can be seen
 // Rows draws items[i] by children(item, index, active). onWindow hears which items are in the page.
 export function Rows({ items, rowHeight, label, header, onOpen, onWindow, idOf, children }) {
   const scroller = useRef(null);
-  const [view, setView] = useState({ first: 0, last: 40 });
+  const [view, setView] = useState({ first: 0, size: 40 });
   const [active, setActive] = useState(-1);
 
   const measure = useCallback(() => {
     const el = scroller.current;
     if (!el) return;
     const first = Math.max(0, Math.floor(el.scrollTop / rowHeight) - beyond);
-    const last = Math.ceil((el.scrollTop + el.clientHeight) / rowHeight) + beyond;
-    setView((before) => (before.first === first && before.last === last ? before : { first, last }));
+    const size = Math.ceil(el.clientHeight / rowHeight) + 2 * beyond + 1;
+    setView((before) => (before.first === first && before.size === size ? before : { first, size }));
   }, [rowHeight]);
 
   useLayoutEffect(() => {
@@ -25,7 +25,7 @@ export function Rows({ items, rowHeight, label, header, onOpen, onWindow, idOf, 
     return () => observer.disconnect();
   }, [measure]);
 
-  const shown = items.slice(view.first, view.last);
+  const shown = items.slice(view.first, view.first + view.size);
   const names = shown.map(idOf).join(' ');
   useEffect(() => { onWindow?.(shown); }, [names]);
   useEffect(() => { if (active >= items.length) setActive(items.length - 1); }, [items.length, active]);
@@ -59,7 +59,8 @@ export function Rows({ items, rowHeight, label, header, onOpen, onWindow, idOf, 
     <div class="rows-body" role="presentation" style=${{ height: `${items.length * rowHeight}px` }}>
       ${shown.map((item, i) => {
         const index = view.first + i;
-        return html`<div key=${idOf(item)} id=${`row-${idOf(item)}`} class="row" role="row" aria-rowindex=${index + 2}
+        // Rows that leave at one end are used again at the other, which costs far less than making new ones.
+        return html`<div key=${index % view.size} id=${`row-${idOf(item)}`} class="row" role="row" aria-rowindex=${index + 2}
             aria-selected=${index === active} style=${{ transform: `translateY(${index * rowHeight}px)`, height: `${rowHeight}px` }}
             onClick=${() => setActive(index)}>${children(item)}</div>`;
       })}
