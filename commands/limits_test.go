@@ -177,6 +177,16 @@ func TestMessageCountsOnce(t *testing.T) {
 	if last := r.Applied(); last != seq+2 {
 		t.Errorf("read up to %d, want %d", last, seq+2)
 	}
+	// The same while the hub runs: what it publishes next does not follow what it read last.
+	if _, err := b.JetStream().PublishMsg(within(t), &nats.Msg{Subject: raw.Subject, Data: raw.Data}); err != nil {
+		t.Fatal(err)
+	}
+	f.connect("d", "n1")
+	wantFinal(t, r, create(t, r, commands.Request{Device: "d", Name: "two"}).ID, commands.Succeeded)
+	wantFinal(t, r, first.ID, commands.Succeeded)
+	if got := f.devices["d"].received(); len(got) != 2 {
+		t.Errorf("device received %+v", got)
+	}
 }
 
 func TestFloorRises(t *testing.T) {
@@ -250,18 +260,25 @@ func TestManyQueued(t *testing.T) {
 	const devices, each = 1000, 10
 	f := newFleet(t)
 	r := hub(t, f, func(c *configs.Commands) { c.DrainPerSecond = 100 })
+	for i := range devices {
+		f.add(fmt.Sprintf("d%d", i), obey)
+	}
 	before := heap()
 	ids := make([][]string, devices)
 	var wg sync.WaitGroup
 	for i := range devices {
-		f.add(fmt.Sprintf("d%d", i), obey)
 		wg.Go(func() {
 			for n := range each {
 				ttl := time.Hour
 				if n%5 == 4 {
 					ttl = time.Millisecond
 				}
-				ids[i] = append(ids[i], create(t, r, commands.Request{Device: fmt.Sprintf("d%d", i), TTL: ttl, Params: json.RawMessage(`{"seconds":10}`)}).ID)
+				c, err := r.Create(t.Context(), commands.Request{Device: fmt.Sprintf("d%d", i), Name: "set", TTL: ttl, Params: json.RawMessage(`{"seconds":10}`)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids[i] = append(ids[i], c.ID)
 			}
 		})
 	}
