@@ -236,16 +236,14 @@ func TestCommandConfirmed(t *testing.T) {
 	orders := broker.Sub("do/#")
 	h.until("the valve", func() bool { return h.online["valve"] == "online assumed mqtt:site" })
 	go func() {
-		for o := range orders {
-			var order struct{ ID string }
-			if json.Unmarshal([]byte(o.Payload), &order) == nil {
-				_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/other/"+order.ID, `{"ok":true}`) // a liar
-				_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/valve/"+order.ID, `{"ok":true,"result":{"open":5}}`)
-			}
-			if o.Retained || o.QoS != 1 {
-				t.Errorf("order %+v, want QoS 1 and not retained", o)
-			}
-			return
+		o := <-orders
+		var order struct{ ID string }
+		if json.Unmarshal([]byte(o.Payload), &order) == nil {
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/other/"+order.ID, `{"ok":true}`) // a liar
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/valve/"+order.ID, `{"ok":true,"result":{"open":5}}`)
+		}
+		if o.Retained || o.QoS != 1 {
+			t.Errorf("order %+v, want QoS 1 and not retained", o)
 		}
 	}()
 	d, err := r.Links().Deliver(context.Background(), "valve", wire.Command{ID: "c1", Name: "open", Params: json.RawMessage(`{"v":5}`)})
