@@ -90,7 +90,7 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 		r.mu.Unlock()
 		return nil, nil, "", err
 	}
-	if online && p.waiting() == 0 && !p.paced {
+	if online && p.idle(r.cfg.SentPerDevice) {
 		ord.Grant = node
 	}
 	p.pending++

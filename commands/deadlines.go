@@ -47,7 +47,11 @@ func (d *deadlines) remove(t *tracked) {
 
 // scheduleLocked sets the alarm for t's present state.
 func (r *Router) scheduleLocked(t *tracked) {
-	r.timers.set(t, t.deadline())
+	due := t.deadline()
+	if r.unwritten(t) {
+		due = t.order.Expires
+	}
+	r.timers.set(t, due)
 	if t.index == 0 {
 		signal(r.alarm)
 	}
@@ -104,6 +108,8 @@ func (r *Router) overdue(t *tracked) {
 	at := t.deadline()
 	switch {
 	case t.state.Final():
+	case r.unwritten(t) && now >= t.order.Expires:
+		r.unsendLocked(t) // then it expires
 	case now < at:
 		r.timers.set(t, at)
 	case !mine && now < at+takeover.Milliseconds():

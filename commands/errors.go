@@ -30,6 +30,9 @@ var (
 	ErrLogFull = errors.New("command log is full")
 	// ErrClosed says that the router is stopping: nothing was recorded.
 	ErrClosed = errors.New("commands are stopping")
+	// ErrUnsupported is what a Link returns when the device can never be asked that, as a bridged one of another kind. The
+	// command is then rejected.
+	ErrUnsupported = errors.New("the device cannot be asked that")
 	// ErrNotConnected is what a Link returns when the device has no live session on this node.
 	ErrNotConnected = errors.New("device has no session on this node")
 )

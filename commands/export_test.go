@@ -1,6 +1,9 @@
 package commands
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+)
 
 // Open returns how many commands are in memory as open, and how many pipes there are.
 func (r *Router) Open() (commands, pipes int) {
@@ -70,4 +73,10 @@ func FormatID(seq uint64, suffix string) string { return formatID(seq, suffix) }
 // CheckParams validates params against a schema with a fresh cache.
 func (r *Router) CheckParams(schema, params string) error {
 	return r.schemas.check(json.RawMessage(schema), json.RawMessage(params))
+}
+
+// Trim makes room if the log is nearly full.
+func (r *Router) Trim(ctx context.Context) error {
+	_, err := r.history.trim(ctx, r.lowest())
+	return err
 }

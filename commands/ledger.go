@@ -42,8 +42,9 @@ type tracked struct {
 
 	fresh      bool   // what its grant allows was allowed in this run
 	releasing  bool   // unsent is on its way into the log: nothing may be written until it is there
-	unclear    int    // socket writes of this run that failed after they may have left
-	wroteTo    string // session of the last write that returned, whether or not it is recorded
+	written    bool   // a socket write of this run returned, whether or not it is recorded
+	wroteTo    string // to this session
+	wrote      int    // the last attempt that may have left in this run
 	delivering bool   // a write is under way; answers are held until it is recorded
 	held       []*incoming
 	progressAt time.Time // when the last progress was recorded
@@ -164,13 +165,21 @@ func (r *Router) run(fx *effects) {
 	}
 }
 
+// Change is what is published when a command has changed: the frame of the operators' live link, events left out.
+type Change struct {
+	Event   string  `json:"event"`
+	Command Command `json:"command"`
+}
+
+const changeEvent = "command"
+
 // announce tells who listens right now; nobody relies on it.
 func (r *Router) announce(c *Command) {
 	subject, err := bus.CommandEvent(c.Device)
 	if err != nil {
 		return
 	}
-	data, err := json.Marshal(c)
+	data, err := json.Marshal(Change{Event: changeEvent, Command: *c})
 	if err != nil {
 		return
 	}

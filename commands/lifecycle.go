@@ -122,7 +122,7 @@ func outcome(now State, a *answer) State {
 		return Failed
 	}
 	switch a.Error.Code {
-	case "unknown_command", "invalid_params", "rejected":
+	case "unknown_command", "invalid_params", "rejected", unsupported:
 		return Rejected
 	case "cancelled":
 		return Cancelled

@@ -24,7 +24,7 @@ const (
 	batchMessages = 1000      // of one atomic batch; the server takes no more
 	batchBytes    = 4 << 20   // of one commit
 	messageBytes  = 192 << 10 // of one message, under the stream's limit
-	singles       = 4         // up to this many messages are cheaper one by one than as an atomic batch
+	singles       = 16        // up to this many messages are cheaper one by one: an atomic batch costs files of its own
 
 	lazyDelay      = 5 * time.Millisecond // an event nobody waits for may wait this long for company
 	minBackoff     = 50 * time.Millisecond

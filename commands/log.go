@@ -216,7 +216,7 @@ func (h *history) saveFloor(ctx context.Context, f floor) error {
 	return nil
 }
 
-// trim makes room when the log nears its limit: the oldest tenth goes, but nothing at or above keep. It returns the
+// trim makes room when the log nears its limit: the oldest fifth goes, but nothing at or above keep. It returns the
 // first sequence left, or 0 if there was room.
 func (h *history) trim(ctx context.Context, keep uint64) (uint64, error) {
 	info, err := h.stream.Info(ctx)

@@ -51,11 +51,16 @@ func (p *pipe) drop(t *tracked) {
 func (p *pipe) waiting() int {
 	n := p.pending
 	for _, t := range p.open {
-		if t.state == Queued && t.wroteTo == "" {
+		if t.state == Queued && !t.written {
 			n++
 		}
 	}
 	return n
+}
+
+// idle reports that the next command can be written at once.
+func (p *pipe) idle(limit int) bool {
+	return !p.paced && p.waiting() == 0 && len(p.open) < limit && time.Now().After(p.rest)
 }
 
 // Attached hears that a device's session on this node is ready to take commands. It does not block.
@@ -78,7 +83,7 @@ func (r *Router) Attached(a Attachment) {
 			p.cancels = append(p.cancels, t.id)
 		}
 		if t.state == Queued && !t.delivering {
-			t.wroteTo = "" // sent was never recorded
+			t.written = false // sent was not recorded
 		}
 	}
 	r.kickLocked(p)
@@ -160,7 +165,7 @@ func (r *Router) nextLocked(p *pipe) *tracked {
 		switch {
 		case t.state == Queued && t.releasing:
 			return nil // the order is kept
-		case t.state == Queued && t.wroteTo != "":
+		case t.state == Queued && t.written:
 			inHand++ // sent is on its way into the log
 		case t.state == Queued && (t.cancelAsked || now >= t.order.Expires):
 			r.unsendLocked(t)
@@ -181,9 +186,9 @@ func (r *Router) resend(p *pipe, t *tracked) bool {
 		return false
 	}
 	if p.session == "" { // attached before this node heard of the command
-		return t.grant != r.node && t.wroteTo == ""
+		return t.grant != r.node && !t.written
 	}
-	return t.session != p.session && t.wroteTo != p.session
+	return t.session != p.session && (!t.written || t.wroteTo != p.session)
 }
 
 // releaseLocked gives back what this node may write and has not: the device is not here.
@@ -193,9 +198,14 @@ func (r *Router) releaseLocked(p *pipe) {
 	}
 }
 
+// unwritten reports that this node may write t and certainly has not.
+func (r *Router) unwritten(t *tracked) bool {
+	return t.state == Queued && t.grant == r.node && t.fresh && t.wrote == 0 && !t.delivering
+}
+
 // unsendLocked gives back the permission to write t, if it is certain that this node has not written it.
 func (r *Router) unsendLocked(t *tracked) {
-	if t.state != Queued || t.grant != r.node || !t.fresh || t.unclear > 0 || t.wroteTo != "" || t.delivering || t.releasing {
+	if !r.unwritten(t) || t.releasing {
 		return
 	}
 	t.releasing = true
@@ -227,7 +237,9 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 	r.mu.Lock()
 	if t.state == Queued && t.grant != r.node {
 		r.mu.Unlock()
-		if _, _, err := r.record(r.ctx, p.device, r.entry(sending, t.id)); err != nil {
+		e := r.entry(sending, t.id)
+		e.Detail = "may be written to the socket now"
+		if _, _, err := r.record(r.ctx, p.device, e); err != nil {
 			r.pause(p)
 		}
 		return
@@ -237,8 +249,8 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 		return
 	}
 	t.delivering = true
-	attempt := t.attempt + t.unclear + 1
-	if t.state == Queued && !t.fresh {
+	attempt := max(t.attempt, t.wrote) + 1
+	if t.state == Queued && !t.fresh && t.wrote == 0 {
 		attempt++ // an earlier run may have written it
 	}
 	frame := wire.Command{
@@ -254,6 +266,9 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 	r.delivered(p, t, attempt, d, err)
 }
 
+// unsupported is the error code of a command that its device can never be asked.
+const unsupported = "unsupported"
+
 // delivered records what became of a write, and then what the device answered meanwhile.
 func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err error) {
 	var fx effects
@@ -264,7 +279,7 @@ func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err err
 	switch {
 	case err == nil:
 		r.metrics.deliveries.WithLabelValues("written").Inc()
-		t.wroteTo = d.Session
+		t.written, t.wroteTo, t.wrote = true, d.Session, attempt
 		e := r.entry(sent, t.id)
 		e.Session, e.Epoch, e.Attempt = d.Session, d.Epoch, attempt
 		if err := r.propose(&proposal{device: t.device, entry: e}, false); err != nil {
@@ -274,11 +289,15 @@ func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err err
 		r.metrics.deliveries.WithLabelValues("not_connected").Inc()
 		r.releaseLocked(p)
 		p.rest = time.Now().Add(retryDelay)
+	case errors.Is(err, ErrUnsupported):
+		r.metrics.deliveries.WithLabelValues("unsupported").Inc()
+		e := r.entry(answerKinds[wire.Result], t.id)
+		e.Detail = unsupported
+		e.Answer = &answer{Error: &wire.Fault{Code: unsupported, Message: err.Error()}}
+		held = append(held, &incoming{device: t.device, id: t.id, entry: e, recorded: func(error) {}})
 	default:
 		r.metrics.deliveries.WithLabelValues("failed").Inc()
-		if t.state == Queued {
-			t.unclear++
-		}
+		t.wrote = attempt
 		p.rest = time.Now().Add(retryDelay)
 	}
 	for _, in := range held {

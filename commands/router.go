@@ -93,6 +93,14 @@ func New(o Options) (*Router, error) {
 	if err := wire.CheckID(o.Node); err != nil {
 		return nil, fmt.Errorf("commands: node: %w", err)
 	}
+	for key, n := range map[string]int{
+		"queue_per_device": o.Config.QueuePerDevice, "sent_per_device": o.Config.SentPerDevice,
+		"drain_per_second": o.Config.DrainPerSecond, "max_open": o.Config.MaxOpen, "params_bytes": o.Config.ParamsBytes,
+	} {
+		if n < 1 {
+			return nil, fmt.Errorf("commands.%s: %d; must be at least 1", key, n)
+		}
+	}
 	r := &Router{
 		cfg: o.Config, bus: o.Bus, node: o.Node, link: o.Link, presence: o.Presence, devices: o.Devices,
 		log: o.Log, schemas: newSchemas(o.Log), alone: o.Bus.Alone(), from: o.Node + "/" + newSuffix() + newSuffix(),
@@ -200,7 +208,7 @@ func (r *Router) awaitReady(ctx context.Context) error {
 	}
 }
 
-// proposeLocked hands an entry to the log. If it cannot be taken, done hears so once the lock is free.
+// propose hands an entry to the log. If it returns an error, done is not called.
 func (r *Router) propose(p *proposal, urgent bool) error {
 	if p.done == nil {
 		p.done = func(*tracked, bool, error) {}

@@ -120,9 +120,9 @@ func (r *Router) Watch(device string, each func(Command)) (stop func(), err erro
 		return nil, err
 	}
 	sub, err := r.bus.Conn().Subscribe(subject, func(m *nats.Msg) {
-		var c Command
+		var c Change
 		if json.Unmarshal(m.Data, &c) == nil {
-			each(c)
+			each(c.Command)
 		}
 	})
 	if err != nil {

@@ -32,6 +32,8 @@ type options struct {
 	now    func() time.Time
 	states devices.StateSink
 	shared bool
+
+	telemetry devices.TelemetrySink // nil: the hub's log
 }
 
 // hub is a node with everything of this room, real, and sinks that the test holds in its hands.
@@ -48,6 +50,7 @@ type hub struct {
 	log      *telemetryLog
 	commands *commandLog
 	url      string // ws://
+	handler  http.Handler
 	stop     func() error
 }
 
@@ -113,10 +116,13 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := devices.NewHandler(h.registry, devices.HandlerOptions{
-		Telemetry: h.log, Commands: h.commands, States: o.states, Origins: o.cfg.Auth.Origins,
+	if o.telemetry == nil {
+		o.telemetry = h.log
+	}
+	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
+		Telemetry: o.telemetry, Commands: h.commands, States: o.states, Origins: o.cfg.Auth.Origins,
 	})
-	h.serve(handler, own)
+	h.serve(h.handler, own)
 	return h
 }
 

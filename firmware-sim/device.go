@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -48,6 +49,8 @@ type Device struct {
 	version   uint64 // of the desired state last applied
 	reported  []byte // the state as last told
 	told      wire.Code
+	refused   bool // the hub did not take the last token
+	refusals  int  // in a row, of this device's own doing
 }
 
 // NewDevice checks the options and returns a device that is not running.
@@ -84,20 +87,10 @@ func newDevice(u *Uplink, o DeviceOptions, sh shape, src source, p panel) (*Devi
 func (d *Device) Run(ctx context.Context) error {
 	life, cancel := linger(ctx, d.uplink.Drain)
 	defer cancel()
-	refusals := 0
-	for try := 0; ; try++ {
-		if ctx.Err() != nil && d.settled() {
-			return nil
-		}
+	for try := 0; ctx.Err() == nil || !d.settled(); try++ {
 		started := time.Now()
 		got := d.attend(ctx, life)
 		end := endingOf(got.cause, got.bye)
-		if got.welcomed {
-			refusals = 0
-			if time.Since(started) >= steadySession {
-				try = 0
-			}
-		}
 		if errors.Is(end.err, errDrained) || life.Err() != nil {
 			return nil
 		}
@@ -105,16 +98,13 @@ func (d *Device) Run(ctx context.Context) error {
 		if errors.As(end.err, &broken) {
 			return broken.err
 		}
-		var refusal *Refusal
-		if errors.As(end.err, &refusal) {
-			d.uplink.Counts.refused.Add(1)
-			d.learnClock(refusal.Time)
-			end.after = refusal.RetryAfter
-			if refusal.ours() {
-				refusals++
+		if got.welcomed {
+			d.refusals = 0
+			if time.Since(started) >= steadySession {
+				try = 0
 			}
 		}
-		if stop := d.stopped(end, refusal, refusals); stop != nil {
+		if stop := d.judge(&end); stop != nil {
 			d.uplink.Counts.stopped.Add(1)
 			return stop
 		}
@@ -122,24 +112,48 @@ func (d *Device) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
-// stopped says whether the device is at its end, and why.
-func (d *Device) stopped(end ending, refusal *Refusal, refusals int) *Stopped {
-	switch {
-	case end.final():
-		return &Stopped{Device: d.id, Code: end.code, Reason: end.text}
-	case refusals >= refusalsBorne:
-		return &Stopped{Device: d.id, Code: refusal.Status, Reason: fmt.Sprintf("%s (%s, %d times in a row)", refusal.Detail, refusal.Code, refusals)}
+// judge learns from how a session or the attempt at one ended. It returns why the device is at its end, or nil.
+func (d *Device) judge(end *ending) *Stopped {
+	d.refused = end.code == closeTokenRefused
+	if end.code == closeTooBig {
+		d.shrinkFrames()
 	}
-	return nil
+	if end.final() {
+		return &Stopped{Device: d.id, Code: end.code, Reason: end.text}
+	}
+	var (
+		refusal *Refusal
+		api     *APIError
+		status  int
+	)
+	switch {
+	case errors.As(end.err, &refusal):
+		d.uplink.Counts.refused.Add(1)
+		d.learnClock(refusal.Time)
+		d.refused = refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden
+		end.after = refusal.RetryAfter
+		if !refusal.ours() {
+			return nil
+		}
+		status = refusal.Status
+	case errors.As(end.err, &api) && api.final():
+		status = api.Status
+	case errors.Is(end.err, ErrNoToken):
+		d.refusals = refusalsBorne
+	default:
+		return nil
+	}
+	if d.refusals++; d.refusals < refusalsBorne {
+		return nil
+	}
+	return &Stopped{Device: d.id, Code: status, Reason: end.err.Error()}
 }
 
 // pause waits before the next try. It reports false if there is to be none.
 func (d *Device) pause(ctx, life context.Context, end ending, try int) bool {
-	if end.code == closeTooBig {
-		d.shrinkFrames()
-	}
 	wait := d.uplink.Backoff.wait(try, end.after)
 	if errors.Is(end.err, errReboot) {
 		wait = bootTime

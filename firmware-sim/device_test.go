@@ -332,7 +332,7 @@ func TestDeviceBearsRefusals(t *testing.T) {
 		h.start()
 		err := finish(t, device(t, h.uplink(wire.JSON), sim.DeviceOptions{}))
 		var stopped *sim.Stopped
-		if !errors.As(err, &stopped) || stopped.Code != 401 || stopped.Reason != "the token expired (token_expired, 8 times in a row)" {
+		if !errors.As(err, &stopped) || stopped.Code != 401 || stopped.Reason != "connect: 401 Unauthorized: the token expired (token_expired)" {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -380,7 +380,7 @@ func TestDeviceLeavesSilentHub(t *testing.T) {
 // countedTokens hands out a new token each time.
 type countedTokens struct{ n atomic.Int64 }
 
-func (c *countedTokens) Token(_ context.Context, device string) (string, error) {
+func (c *countedTokens) Token(_ context.Context, device string, _ bool) (string, error) {
 	if n := c.n.Add(1); n > 1 {
 		return fmt.Sprintf("%s.%d", device, n), nil
 	}
@@ -437,5 +437,24 @@ func TestDeviceOptionsAreChecked(t *testing.T) {
 	}
 	if _, err := sim.NewDevice(&sim.Uplink{}, sim.DeviceOptions{ID: "a", Model: "pump", Interval: time.Second}); err == nil {
 		t.Error("an uplink to nowhere was taken")
+	}
+}
+
+// Without credentials there is nothing to wait for.
+func TestDeviceWithoutTokenStops(t *testing.T) {
+	h := newHub(t).start()
+	for name, source := range map[string]sim.TokenSource{
+		"not in the file":  sim.FileTokens{},
+		"no such operator": sim.NewMintedTokens(operator(t, &registry{}, "nobody"), nil),
+	} {
+		u := h.uplink(wire.JSON)
+		u.Tokens = source
+		var stopped *sim.Stopped
+		if err := finish(t, device(t, u, sim.DeviceOptions{})); !errors.As(err, &stopped) || stopped.Reason == "" {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if h.requests != 0 {
+		t.Errorf("%d requests without a token", h.requests)
 	}
 }

@@ -75,9 +75,9 @@ func TrustCA(file string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// dial opens a socket. The error is a *Refusal if the hub answered with anything but the upgrade.
-func (u *Uplink) dial(ctx context.Context, device string) (*websocket.Conn, error) {
-	token, err := u.token(ctx, device)
+// dial opens a socket; fresh asks for a token other than the one used before. The error is a *Refusal if the hub answered with anything but the upgrade.
+func (u *Uplink) dial(ctx context.Context, device string, fresh bool) (*websocket.Conn, error) {
+	token, err := u.token(ctx, device, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +100,10 @@ func (u *Uplink) dial(ctx context.Context, device string) (*websocket.Conn, erro
 	return conn, nil
 }
 
-func (u *Uplink) token(ctx context.Context, device string) (string, error) {
+func (u *Uplink) token(ctx context.Context, device string, fresh bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	token, err := u.Tokens.Token(ctx, device)
+	token, err := u.Tokens.Token(ctx, device, fresh)
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}

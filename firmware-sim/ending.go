@@ -14,12 +14,15 @@ import (
 // Stopped is why a device will not connect again: the hub said so, or refused it too often.
 type Stopped struct {
 	Device string
-	Code   int    // close code, or HTTP status of the refusal
+	Code   int    // close code, or HTTP status of the refusal; 0: neither
 	Reason string // as the hub gave it
 }
 
 // Error names the device, the code and the reason.
 func (s *Stopped) Error() string {
+	if s.Code == 0 {
+		return fmt.Sprintf("device %s stopped: %s", s.Device, s.Reason)
+	}
 	return fmt.Sprintf("device %s stopped by the hub: %d %s", s.Device, s.Code, s.Reason)
 }
 
@@ -48,8 +51,10 @@ func (r *Refusal) ours() bool {
 
 // Close codes that need more than the rule of their range.
 const (
-	closeFinalFrom = 4500
-	closeFinalTo   = 4999
+	closeTooBig       = websocket.CloseMessageTooBig
+	closeTokenRefused = 4401
+	closeFinalFrom    = 4500
+	closeFinalTo      = 4999
 )
 
 // Ends of a session that the device itself decides.

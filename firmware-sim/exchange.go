@@ -263,13 +263,16 @@ func (s *session) desired(f *wire.State) error {
 
 // renew asks the token source for a fresh token. The hub confirms it by the same kind of frame, which is not a question.
 func (s *session) renew(ctx context.Context) {
-	if s.renewing {
-		s.renewing = false
+	switch s.renewal {
+	case renewalAsked:
+		return // reminded
+	case renewalOffered:
+		s.renewal = renewalNone
 		return
 	}
-	s.renewing = true
+	s.renewal = renewalAsked
 	s.calls.Go(func() {
-		token, err := s.d.uplink.token(ctx, s.d.id)
+		token, err := s.d.uplink.token(ctx, s.d.id, true)
 		s.fresh <- renewal{token, err} // there is room: one renewal at a time
 	})
 }
@@ -277,10 +280,11 @@ func (s *session) renew(ctx context.Context) {
 func (s *session) renewed(r renewal) error {
 	if r.err != nil {
 		// The session lives until the old token ends; then the device comes back as from anew.
-		s.renewing = false
+		s.renewal = renewalNone
 		s.d.uplink.complain("token not renewed", keyDevice, s.d.id, keyError, r.err)
 		return nil
 	}
+	s.renewal = renewalOffered
 	return s.write(&wire.TokenRenewal{Token: r.token})
 }
 

@@ -16,18 +16,18 @@ import (
 func TestFleetLosesNothing(t *testing.T) {
 	h := newHub(t).start()
 	u := h.uplink(wire.CBOR)
-	faults, err := sim.ParseFaults("disconnect=150ms")
+	faults, err := sim.ParseFaults("disconnect=250ms")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	o := sim.FleetOptions{Devices: 24, Rate: 50, Prefix: "unit", Spread: 10 * time.Millisecond, Faults: faults, Out: &out}
+	o := sim.FleetOptions{Devices: 8, Rate: 50, Prefix: "unit", Spread: 10 * time.Millisecond, Faults: faults, Out: &out}
 	f, err := sim.NewFleet(u, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := run(t, f)
-	until(t, "breaks and points", func() bool { g := f.Tally(); return g.Reconnects > 60 && g.Acked > 1500 })
+	until(t, "breaks and points", func() bool { g := f.Tally(); return g.Reconnects > 16 && g.Acked > 400 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestFleetLosesNothing(t *testing.T) {
 	if got.Unacked != 0 || got.Dropped != 0 || got.Acked != got.Made || kept != int(got.Made) {
 		t.Errorf("%v made=%d, the hub holds %d", got, got.Made, kept)
 	}
-	want := fmt.Sprintf("devices=24 sent=%d acked=%d unacked=0 rejected=0 resent=%d reconnects=%d commands=0",
+	want := fmt.Sprintf("devices=8 sent=%d acked=%d unacked=0 rejected=0 resent=%d reconnects=%d commands=0",
 		got.Sent, got.Acked, got.Resent, got.Reconnects)
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("printed %s\nwant %s", out.String(), want)

@@ -117,7 +117,7 @@ func (h *hub) uplink(codec wire.Codec) *sim.Uplink {
 // idTokens says who the device is, and nothing more: the fake hub believes it.
 type idTokens struct{}
 
-func (idTokens) Token(_ context.Context, device string) (string, error) { return device, nil }
+func (idTokens) Token(_ context.Context, device string, _ bool) (string, error) { return device, nil }
 
 // ServeHTTP is the device endpoint.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -41,6 +41,11 @@ type APIError struct {
 	retryAfter time.Duration
 }
 
+// final reports whether the same call would be refused again.
+func (e *APIError) final() bool {
+	return e.Status/100 == 4 && e.Status != http.StatusTooManyRequests && e.Status != http.StatusRequestTimeout
+}
+
 // Error names the status, the code, the detail and the hint.
 func (e *APIError) Error() string {
 	s := fmt.Sprintf("%d %s: %s", e.Status, e.Code, e.Detail)
@@ -185,29 +190,34 @@ func (o *Operator) post(ctx context.Context, path string, body, into any) error 
 }
 
 // MintedTokens is the token source of devices that the hub mints tokens for. It adds a device when it is first asked for
-// it, and mints a fresh token whenever it is asked again.
+// it, and mints another token when a fresh one is asked for.
 type MintedTokens struct {
 	operator *Operator
 	labels   func(device string) map[string]string // may be nil
 
-	mu    sync.Mutex
-	added map[string]struct{}
+	mu     sync.Mutex
+	tokens map[string]string // the last of each device
 }
 
 // NewMintedTokens returns the source; labels, which may be nil, gives the labels of a new device.
 func NewMintedTokens(o *Operator, labels func(device string) map[string]string) *MintedTokens {
-	return &MintedTokens{operator: o, labels: labels, added: map[string]struct{}{}}
+	return &MintedTokens{operator: o, labels: labels, tokens: map[string]string{}}
 }
 
-// Token mints a token of the device.
-func (m *MintedTokens) Token(ctx context.Context, device string) (string, error) {
+// Token returns the device's last token, as a device keeps it over a reconnect, or mints a fresh one.
+func (m *MintedTokens) Token(ctx context.Context, device string, fresh bool) (string, error) {
 	m.mu.Lock()
-	_, added := m.added[device]
+	token, added := m.tokens[device]
 	m.mu.Unlock()
-	if added {
-		return m.operator.MintToken(ctx, device)
+	var err error
+	switch {
+	case added && !fresh:
+		return token, nil
+	case added:
+		token, err = m.operator.MintToken(ctx, device)
+	default:
+		token, err = m.operator.AddDevice(ctx, device, labelsOf(m.labels, device))
 	}
-	token, err := m.operator.AddDevice(ctx, device, labelsOf(m.labels, device))
 	if err != nil {
 		return "", err
 	}
@@ -215,7 +225,7 @@ func (m *MintedTokens) Token(ctx context.Context, device string) (string, error)
 		return "", fmt.Errorf("the hub gave no token for device %s", device)
 	}
 	m.mu.Lock()
-	m.added[device] = struct{}{}
+	m.tokens[device] = token
 	m.mu.Unlock()
 	return token, nil
 }
@@ -244,7 +254,7 @@ func NewOwnKeys(o *Operator, audience string, labels func(device string) map[str
 }
 
 // Token signs a short token with the device's own key.
-func (k *OwnKeys) Token(ctx context.Context, device string) (string, error) {
+func (k *OwnKeys) Token(ctx context.Context, device string, fresh bool) (string, error) {
 	k.mu.Lock()
 	private := k.keys[device]
 	k.mu.Unlock()
@@ -265,5 +275,5 @@ func (k *OwnKeys) Token(ctx context.Context, device string) (string, error) {
 		Keys:  func(string) (crypto.Signer, error) { return private, nil },
 		KeyID: ownKeyID, Audience: k.audience, TTL: ownTokenTTL,
 	}
-	return source.Token(ctx, device)
+	return source.Token(ctx, device, fresh)
 }

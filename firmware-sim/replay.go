@@ -157,6 +157,9 @@ func (r *Replay) Run(ctx context.Context) error {
 	if err == nil && (!r.device.exhausted || t.Tally.Unacked > 0) {
 		err = fmt.Errorf("replay of %s: stopped with %d rows sent and %d of them unacked", r.opts.File, t.Tally.Sent, t.Tally.Unacked)
 	}
+	if lost := t.Tally.Rejected + t.Tally.Dropped; err == nil && lost > 0 {
+		err = fmt.Errorf("replay of %s: %d of %d rows were not taken by the hub", r.opts.File, lost, t.Rows)
+	}
 	return err
 }
 

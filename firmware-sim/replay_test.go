@@ -279,3 +279,24 @@ func TestReplayWaitsForHub(t *testing.T) {
 	}
 	wantFinal(t, h, "a", want)
 }
+
+func TestReplayTellsWhatWasNotTaken(t *testing.T) {
+	h := newHub(t)
+	h.script = func(_ int, s *link) {
+		for {
+			f := s.telemetry()
+			if f == nil {
+				return
+			}
+			s.send(&wire.Reject{Seq: f.Seq, Code: wire.TypeConflict, Message: "points[0].fields.value: is a string"})
+		}
+	}
+	h.start()
+	r := replay(t, h.uplink(wire.JSON), sim.ReplayOptions{File: write(t, "f.csv", "ts,v\n1700000000,1\n1700000001,2\n"), Measurement: "m"})
+	if err := finish(t, r); err == nil || !strings.Contains(err.Error(), "2 of 2 rows were not taken by the hub") {
+		t.Errorf("got %v", err)
+	}
+	if got := r.Tally(); got.Tally.Rejected != 2 || got.Tally.Unacked != 0 {
+		t.Errorf("%v", got)
+	}
+}

@@ -15,7 +15,6 @@ import (
 
 // Bounds of a session.
 const (
-	closeTooBig     = websocket.CloseMessageTooBig
 	welcomeTimeout  = 15 * time.Second // from the upgrade to the welcome
 	heartbeatMargin = 5 * time.Second  // beyond two heartbeats without a sign of the hub
 	goodbyeTimeout  = time.Second      // for the hub to answer our close
@@ -37,22 +36,31 @@ type session struct {
 	patience time.Duration // without a sign of the hub
 
 	// owned by the loop
-	welcome  *wire.Welcome
-	most     room
-	window   int
-	seq      uint64
-	flight   []frame // sent, oldest first
-	bye      *wire.Bye
-	renewing bool
-	breakAt  time.Time // --faults disconnect
-	leaving  bool      // the context has ended: nothing new
-	writing  []byte
+	welcome *wire.Welcome
+	most    room
+	window  int
+	seq     uint64
+	flight  []frame // sent, oldest first
+	bye     *wire.Bye
+	renewal renewalState
+	breakAt time.Time // --faults disconnect
+	leaving bool      // the context has ended: nothing new
+	writing []byte
 }
 
 type renewal struct {
 	token string
 	err   error
 }
+
+// renewalState is how far the renewal of the token is.
+type renewalState uint8
+
+const (
+	renewalNone    renewalState = iota
+	renewalAsked                // the token source is at work
+	renewalOffered              // the hub has the new token and has not confirmed it
+)
 
 // over is the reader's last word: why there will be no more frames. (A reject frame is an error too.)
 type over struct{ err error }
@@ -66,7 +74,7 @@ type outcome struct {
 
 // attend connects and stays until the session ends. ctx asks it to finish, life ends it.
 func (d *Device) attend(ctx, life context.Context) outcome {
-	conn, err := d.uplink.dial(life, d.id)
+	conn, err := d.uplink.dial(life, d.id, d.refused)
 	if err != nil {
 		return outcome{cause: err}
 	}

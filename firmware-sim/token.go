@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,10 +17,13 @@ import (
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
+// ErrNoToken is the error of a token source that will never have a token for a device.
+var ErrNoToken = errors.New("there is no token for this device")
+
 // TokenSource gives a device the token to connect with. It is asked before every connect and for every renewal, by many
-// devices at once, and may go to the network.
+// devices at once, and may go to the network. fresh is set when the token given before nears its end or was refused.
 type TokenSource interface {
-	Token(ctx context.Context, device string) (string, error)
+	Token(ctx context.Context, device string, fresh bool) (string, error)
 }
 
 // FileTokens holds tokens that were made elsewhere, one for each device.
@@ -52,12 +56,12 @@ func ReadTokens(r io.Reader) (FileTokens, error) {
 	return tokens, nil
 }
 
-// Token returns the device's token.
-func (f FileTokens) Token(_ context.Context, device string) (string, error) {
+// Token returns the device's token, also if a fresh one is asked for: there is no other.
+func (f FileTokens) Token(_ context.Context, device string, _ bool) (string, error) {
 	if token, ok := f[device]; ok {
 		return token, nil
 	}
-	return "", fmt.Errorf("no token for device %s in the file", device)
+	return "", fmt.Errorf("%w in the file: %s", ErrNoToken, device)
 }
 
 // KeyTokens signs the tokens of devices that hold their own private key. The hub has the public keys in its records.
@@ -69,7 +73,7 @@ type KeyTokens struct {
 }
 
 // Token signs a token that is valid from now for the TTL.
-func (k KeyTokens) Token(_ context.Context, device string) (string, error) {
+func (k KeyTokens) Token(_ context.Context, device string, _ bool) (string, error) {
 	key, err := k.Keys(device)
 	if err != nil {
 		return "", fmt.Errorf("key of device %s: %w", device, err)

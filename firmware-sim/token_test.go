@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -28,10 +29,10 @@ func TestReadTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := tokens.Token(t.Context(), "pump-2"); err != nil || got != "ddd.eee.fff" {
+	if got, err := tokens.Token(t.Context(), "pump-2", false); err != nil || got != "ddd.eee.fff" {
 		t.Error(got, err)
 	}
-	if _, err := tokens.Token(t.Context(), "pump-3"); err == nil {
+	if _, err := tokens.Token(t.Context(), "pump-3", true); !errors.Is(err, sim.ErrNoToken) {
 		t.Error("a device that is not in the file has a token")
 	}
 	for text, want := range map[string]string{
@@ -58,7 +59,7 @@ func TestKeyTokens(t *testing.T) {
 		source := sim.KeyTokens{
 			Keys: func(string) (crypto.Signer, error) { return key, nil }, KeyID: "k1", Audience: "fairlead", TTL: time.Minute,
 		}
-		text, err := source.Token(t.Context(), "pump-1")
+		text, err := source.Token(t.Context(), "pump-1", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func TestKeyTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := sim.KeyTokens{Keys: func(string) (crypto.Signer, error) { return rsaKey, nil }}
-	if _, err := source.Token(t.Context(), "pump-1"); err == nil {
+	if _, err := source.Token(t.Context(), "pump-1", false); err == nil {
 		t.Error("a key of another kind was taken")
 	}
 }
@@ -163,13 +164,16 @@ func TestMintedTokens(t *testing.T) {
 	// The device is new, then known to this source, then known to the hub only.
 	first, second := sim.NewMintedTokens(o, nil), sim.NewMintedTokens(o, func(string) map[string]string { return map[string]string{"site": "a"} })
 	for i, source := range []*sim.MintedTokens{first, first, second} {
-		token, err := source.Token(t.Context(), "pump-1")
+		token, err := source.Token(t.Context(), "pump-1", true)
 		if want := fmt.Sprintf("pump-1.%d", i+1); err != nil || token != want {
 			t.Errorf("token %q, %v, want %s", token, err, want)
 		}
 	}
+	if token, err := first.Token(t.Context(), "pump-1", false); err != nil || token != "pump-1.2" {
+		t.Errorf("the device did not keep its token: %q, %v", token, err)
+	}
 	bad := sim.NewMintedTokens(operator(t, r, "viewer"), nil)
-	_, err := bad.Token(t.Context(), "pump-2")
+	_, err := bad.Token(t.Context(), "pump-2", false)
 	if want := "post /devices: 401 token_invalid: because of token_invalid (do it otherwise)"; err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
@@ -179,7 +183,7 @@ func TestOwnKeys(t *testing.T) {
 	r := &registry{}
 	o := operator(t, r, "operator")
 	for range 2 { // the second source finds the device there, and adds a key
-		text, err := sim.NewOwnKeys(o, "fairlead", nil).Token(t.Context(), "pump-1")
+		text, err := sim.NewOwnKeys(o, "fairlead", nil).Token(t.Context(), "pump-1", false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,6 +67,8 @@ type Committer struct {
 	deviceFields int
 	deviceSeries int
 
+	watchAll atomic.Bool
+
 	devMu   sync.RWMutex
 	devices map[string]*device // guarded by devMu
 

@@ -71,7 +71,7 @@ func (s *Source) Append(t *wire.Telemetry) error {
 	if err := s.c.add(s, len(t.Points), t.Seq, now); err != nil {
 		return err
 	}
-	if s.dev.watched.Load() {
+	if s.dev.watched.Load() || s.c.watchAll.Load() {
 		s.c.live(s.dev.id, t)
 	}
 	return nil
@@ -358,15 +358,11 @@ func (c *Committer) device(id string) *device {
 
 // Watch switches live telemetry of a device, or of every device under "*", on or off; it costs nothing while off.
 func (c *Committer) Watch(id string, on bool) {
-	if id != "*" {
-		c.device(id).watched.Store(on)
+	if id == "*" {
+		c.watchAll.Store(on)
 		return
 	}
-	c.devMu.RLock()
-	defer c.devMu.RUnlock()
-	for _, d := range c.devices {
-		d.watched.Store(on)
-	}
+	c.device(id).watched.Store(on)
 }
 
 // clockNow is the clock of a hub.

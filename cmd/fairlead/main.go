@@ -3,16 +3,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	err := newRootCommand().Execute()
+	// The first signal asks for an orderly stop, the second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := newRootCommand().ExecuteContext(ctx)
 	if err == nil {
 		return
 	}

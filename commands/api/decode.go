@@ -72,7 +72,7 @@ var anyType = reflect.TypeFor[any]()
 
 func (w *shapeWalker) value(t reflect.Type, path string, depth int) error {
 	if depth > maxDepth {
-		return &Invalid{Code: "invalid_json", Path: path, Detail: fmt.Sprintf("nested deeper than %d", maxDepth)}
+		return &Invalid{Code: "invalid_json", Detail: fmt.Sprintf("nested deeper than %d", maxDepth)}
 	}
 	tok, err := w.dec.Token()
 	if err != nil {

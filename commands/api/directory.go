@@ -95,6 +95,9 @@ func openDirectory(ctx context.Context, kv jetstream.KeyValue, now func() time.T
 // watch keeps memory as the bucket is, until ctx ends.
 func (d *directory) watch(ctx context.Context) error {
 	w, err := d.kv.WatchAll(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("watch operators: %w", err)
 	}

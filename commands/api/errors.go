@@ -118,7 +118,7 @@ func toProblem(err error) (doc *problem.Document, known bool) {
 		if code == "" {
 			code = "invalid_request"
 		}
-		return problem.New(status, code, inv.Detail).WithPath(dotted(inv.Path)).WithHint(inv.Hint), true
+		return problem.New(status, code, clip(inv.Detail)).WithPath(clip(dotted(inv.Path))).WithHint(inv.Hint), true
 	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {

@@ -17,10 +17,5 @@ func (a *API) Routes() []Route {
 	return out
 }
 
-// The bounds that tests fill.
-const (
-	TelemetryQueue = telemetryQueue
-	EventQueue     = eventQueue
-	MaxBody        = maxBody
-	AuditBatch     = auditBatch
-)
+// MaxBody is the bound that tests overstep.
+const MaxBody = maxBody

@@ -276,7 +276,9 @@ func (r *rest) Status(context.Context) (api.Bridge, error) {
 	return api.Bridge{Connections: []api.BridgeConnection{{Name: "embedded", State: "connected"}}}, nil
 }
 
-func (r *rest) Nodes(context.Context) ([]api.Node, error) { return []api.Node{{Name: "n1", Self: true}}, nil }
+func (r *rest) Nodes(context.Context) ([]api.Node, error) {
+	return []api.Node{{Name: "n1", Self: true}}, nil
+}
 
 func (r *rest) Frames(context.Context, string, int) ([]api.TraceFrame, error) {
 	return []api.TraceFrame{{Time: 1, Direction: "in", Bytes: 2, Fate: "stored"}}, nil

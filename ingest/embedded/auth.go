@@ -64,6 +64,7 @@ func credentials(r *http.Request) []string {
 func (h *handler) authorized(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h.auth.check(r); err != nil {
+			h.metrics.unauthorized.Inc()
 			respondError(w, http.StatusUnauthorized, err)
 			return
 		}

@@ -11,6 +11,9 @@
 //     (influxd answers 500 to the first and, after its 400, stores the points of the second as nanoseconds.)
 //   - The decompressed body counts towards the size limit, not only the compressed one.
 //   - A body that spans several shard groups is answered after all of them are on disk, with the dropped points of all.
+//   - An unchunked answer ends after Options.MaxRows rows, its last series marked partial, as influxd does with its
+//     max-row-limit, which is off by default there.
+//   - GET /export?bucket=&from=&to= (RFC 3339 times) streams line protocol.
 //   - No Flux, no Prometheus endpoints, no msgpack, no CORS headers, no async queries.
 //
 // # Durability

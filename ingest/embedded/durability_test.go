@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/fairlead-hub/fairlead/ingest/embedded"
 	"github.com/fairlead-hub/fairlead/internal/influxtest"
 )
@@ -45,14 +47,7 @@ func TestKilledStoreKeepsAllAcknowledged(t *testing.T) {
 		wg.Wait()
 	}
 	h := start(t, options(dir))
-	var lost int64
-	for series, n := range acked.bodies {
-		// Bodies of a series are written one after the other: n acknowledged ones are the times below n*linesABody.
-		want := int64(n * linesABody)
-		q := fmt.Sprintf("SELECT count(v) FROM k WHERE s = '%s' AND time < %d", series, n*linesABody)
-		lost += want - influxtest.Total(t, h.query(q))
-	}
-	total := int64(acked.n.Load()) * linesABody
+	lost, total := acked.missing(t, h)
 	stored := influxtest.Total(t, h.query("SELECT count(v) FROM k"))
 	t.Logf("kills=%d acked=%d stored=%d lost=%d", killRounds, total, stored, lost)
 	if lost != 0 || stored < total {
@@ -104,8 +99,27 @@ func (l *ledger) await(n int) {
 	<-reach
 }
 
+// missing asks the store for everything acknowledged.
+func (l *ledger) missing(t *testing.T, h *hub) (lost, total int64) {
+	t.Helper()
+	for series, n := range l.bodies {
+		// Bodies of a series are written one after the other: n acknowledged ones are the times below n*linesABody.
+		want := int64(n * linesABody)
+		q := fmt.Sprintf("SELECT count(v) FROM k WHERE s = '%s' AND time < %d", series, want)
+		lost += want - influxtest.Total(t, h.query(q))
+		total += want
+	}
+	return lost, total
+}
+
 // child runs a store in a process of its own and returns its URL and what ends it with SIGKILL.
 func child(t *testing.T, dir string) (url string, kill func()) {
+	t.Helper()
+	url, _, kill = spawn(t, dir)
+	return url, kill
+}
+
+func spawn(t testing.TB, dir string) (url string, pid int, kill func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -136,7 +150,7 @@ func child(t *testing.T, dir string) (url string, kill func()) {
 	if err != nil {
 		t.Fatalf("child said nothing: %v", err)
 	}
-	return strings.TrimSpace(line), kill
+	return strings.TrimSpace(line), cmd.Process.Pid, kill
 }
 
 // TestSeriesFileIsMadeAnew plays what a power cut may leave: WAL and TSM files are whole, the series file is not.
@@ -239,4 +253,38 @@ func TestOneProcessAtATime(t *testing.T) {
 		t.Errorf("a second store on the directory: %v", err)
 	}
 	h.wantWritten("m v=1 1") // and the first goes on
+}
+
+// TestBrokenShardIsSaid blocks one shard's WAL directory: the store opens, says that a shard is missing, and refuses
+// writes to it rather than losing them.
+func TestBrokenShardIsSaid(t *testing.T) {
+	o := options(t.TempDir())
+	h := start(t, o)
+	h.wantWritten("m v=1 1\nm v=2 1700000000000000000")
+	h.stop()
+	first := filepath.Join(o.Dir, "wal", bucket, "autogen", "1")
+	if err := os.RemoveAll(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(first, []byte("not a directory"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	o.Metrics = reg
+	h = start(t, o)
+	if n := metric(t, reg, "fairlead_embedded_broken_shards"); n != 1 {
+		t.Errorf("broken_shards = %v, want 1", n)
+	}
+	series := h.query("SELECT v FROM m")
+	if len(series) != 1 || len(series[0].Values) != 1 {
+		t.Errorf("the other shard: %v", series)
+	}
+	broken, other := "m v=3 2", "m v=4 1700000000000000001"
+	if fmt.Sprint(series[0].Values[0][0]) == "1" {
+		broken, other = other, broken
+	}
+	if status, body := h.write(broken); status != http.StatusInternalServerError {
+		t.Errorf("write to the broken shard: %d %s", status, body)
+	}
+	h.wantWritten(other)
 }

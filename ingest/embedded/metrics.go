@@ -11,6 +11,7 @@ type metrics struct {
 	diskBytes    prometheus.Gauge
 	brokenShards prometheus.Gauge
 	droppedSize  prometheus.Counter
+	unauthorized prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -43,6 +44,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		droppedSize: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("shard_groups_dropped_for_size_total"), Help: "Shard groups dropped because of the size limit.",
 		}),
+		unauthorized: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: name("unauthorized_total"), Help: "Requests without the token.",
+		}),
 	}
 	for _, o := range []string{pointStored, pointDropped, pointFailed} {
 		m.points.WithLabelValues(o)
@@ -51,7 +55,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.writes.WithLabelValues(s)
 		m.queries.WithLabelValues(s)
 	}
-	reg.MustRegister(m.points, m.writes, m.queries, m.writeSeconds, m.querySeconds, m.diskBytes, m.brokenShards, m.droppedSize)
+	reg.MustRegister(m.points, m.writes, m.queries, m.writeSeconds, m.querySeconds, m.diskBytes, m.brokenShards,
+		m.droppedSize, m.unauthorized)
 	return m
 }
 

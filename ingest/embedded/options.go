@@ -35,7 +35,7 @@ const (
 	answerTimeout   = 30 * time.Second // or in taking the answer
 	idleTimeout     = 2 * time.Minute
 	queueTimeout    = 10 * time.Second // waiting for a free slot; then 503
-	stopTimeout     = 10 * time.Second // for the requests in flight when the store stops
+	stopTimeout     = 3 * time.Second  // for the requests in flight when the store stops
 	maxErrorHeader  = 1024
 	defaultChunk    = 10_000 // rows in one result of a chunked answer, influxd's default
 	maxShardWriters = 4      // shards that one body is written to at a time

@@ -65,10 +65,12 @@ func newServer(o Options, h *handler) (*http.Server, context.CancelFunc) {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return base },
+		// The longest way of a request; also what takes back the deadline that a handler has set on its connection.
+		WriteTimeout:   queueTimeout + bodyTimeout + o.QueryTimeout + answerTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return base },
 	}, abort
 }
 

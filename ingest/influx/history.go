@@ -49,10 +49,11 @@ var ErrBadRequest = errors.New("history request")
 
 var functions = map[string]bool{
 	"mean": true, "min": true, "max": true, "sum": true, "count": true, "first": true, "last": true, "median": true,
+	"spread": true, "stddev": true,
 }
 
 // numeric functions do not take booleans and strings.
-var numeric = map[string]bool{"mean": true, "sum": true, "median": true, "min": true, "max": true}
+var numeric = map[string]bool{"mean": true, "sum": true, "median": true, "min": true, "max": true, "spread": true, "stddev": true}
 
 // History reads the past of a device by InfluxQL.
 func (s *Store) History(ctx context.Context, r HistoryRequest) (History, error) {
@@ -66,7 +67,7 @@ func (s *Store) History(ctx context.Context, r HistoryRequest) (History, error) 
 		return History{}, fmt.Errorf("%w: from must be before to", ErrBadRequest)
 	}
 	if r.Fn != "" && !functions[r.Fn] {
-		return History{}, fmt.Errorf("%w: fn %q is not known; use mean, min, max, sum, count, first, last or median", ErrBadRequest, r.Fn)
+		return History{}, fmt.Errorf("%w: fn %q is not known; use mean, min, max, sum, count, first, last, median, spread or stddev", ErrBadRequest, r.Fn)
 	}
 	fields, err := s.fields(ctx, r)
 	if err != nil || len(fields) == 0 {

@@ -1,4 +1,4 @@
-package devices_test
+package auth_test
 
 import (
 	"testing"
