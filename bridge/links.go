@@ -30,8 +30,8 @@ type Links struct {
 }
 
 // Deliver publishes cmd to the device and returns when the broker has taken it. What becomes of it is told to the
-// AnswerSink. With ErrNotConnected and ErrUnsupported nothing was written; the latter has also been answered, as a
-// refusal. After any other error the command may have left, and its answer is waited for.
+// AnswerSink. With ErrNotConnected and ErrUnsupported nothing was written. After any other error the command may have
+// left, and its answer is waited for.
 func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (Delivery, error) {
 	d := l.directory.find(device)
 	if d == nil || d.isOffline() {
@@ -51,7 +51,7 @@ func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (D
 	}
 	if err != nil {
 		c.m.commands.WithLabelValues("failed").Inc()
-		return Delivery{}, fmt.Errorf("command %s: %w", cmd.Name, l.sort(d, cmd, err))
+		return Delivery{}, fmt.Errorf("command %s: %w", cmd.Name, meaning(err))
 	}
 	c.m.commands.WithLabelValues("published").Inc()
 	if req.assumed {
@@ -60,17 +60,13 @@ func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (D
 	return Delivery{Session: c.link(), Epoch: link.epoch}, nil
 }
 
-// sort says what a failed delivery means.
-func (l *Links) sort(d *device, cmd wire.Command, err error) error {
+// meaning sorts a failed delivery into what the caller can do about it.
+func meaning(err error) error {
 	switch {
-	case errors.Is(err, ErrUnsupported), errors.Is(err, errTopic), errors.Is(err, errPayload):
-		l.answer(d, wire.Answer{
-			Kind: wire.Result, ID: cmd.ID, Error: &wire.Fault{Code: "rejected", Message: err.Error()},
-		}, fleets.Confirmed)
-		if !errors.Is(err, ErrUnsupported) {
-			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
-		}
+	case errors.Is(err, ErrUnsupported):
 		return err
+	case errors.Is(err, errTopic), errors.Is(err, errPayload):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case errors.Is(err, fleets.ErrBusy), errors.Is(err, errUnsent):
 		return fmt.Errorf("%w: %w", ErrNotConnected, err)
 	default:
