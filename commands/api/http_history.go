@@ -33,10 +33,11 @@ func (a *API) getTelemetry(c *call) (*reply, error) {
 	if _, known := a.opts.Devices.Labels(q.Device); !known {
 		return nil, ErrDeviceNotFound
 	}
-	series, err := a.opts.History.Telemetry(c.Context(), q)
+	answer, err := a.opts.History.Telemetry(c.Context(), q)
 	if err != nil {
 		return nil, err
 	}
+	series := answer.Series
 	if series == nil {
 		series = []Series{}
 	}
@@ -49,7 +50,7 @@ func (a *API) getTelemetry(c *call) (*reply, error) {
 			s.Times, s.Values = []int64{}, []any{}
 		}
 	}
-	return ok(seriesList{Series: series, EveryMS: q.Every.Milliseconds(), Fn: q.Fn}), nil
+	return ok(seriesList{Series: series, EveryMS: answer.Every.Milliseconds(), Fn: answer.Fn}), nil
 }
 
 // historyQuery reads the parameters. Without from it is the last hour; with every and no fn it is the mean.

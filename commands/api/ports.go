@@ -82,11 +82,20 @@ type DevicePatch struct {
 
 // History answers what a device measured.
 type History interface {
-	Telemetry(ctx context.Context, q HistoryQuery) ([]Series, error)
+	Telemetry(ctx context.Context, q HistoryQuery) (HistoryAnswer, error)
+}
+
+// HistoryAnswer is what a device measured. Every and Fn say how values were drawn together, also where the query left it to
+// the store; Every is 0 for points as stored.
+type HistoryAnswer struct {
+	Series []Series
+	Every  time.Duration
+	Fn     string
 }
 
 // HistoryQuery is checked before it is asked: names hold no quotes, From is before To, and From, To and Every make at
-// most Limit values a series. An empty Measurement or Fields means all; Every 0 means as stored.
+// most Limit values a series. An empty Measurement or Fields means all; Every 0
+// means as stored if that fits Limit, else drawn together so that it does.
 type HistoryQuery struct {
 	Device, Measurement string
 	Fields              []string

@@ -58,6 +58,8 @@ const (
 type Telemetry struct {
 	Seq    uint64 // 0: the device wants no ack
 	Points []Point
+
+	short bool // the frame had its only point in the envelope
 }
 
 // Point is one point as a device sent it.

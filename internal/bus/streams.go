@@ -21,6 +21,7 @@ const (
 	BucketOperators = "operators" // operators and their roles
 	BucketHub       = "hub"       // small durable facts of the hub itself: cursors, leases
 	BucketPresence  = "presence"  // who is on line; in memory
+	BucketLeases    = "leases"    // what only one node does at a time; in memory
 )
 
 // Sizes bounds what the bus keeps on disk.
@@ -66,7 +67,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 			Description: "what operators asked and what became of it; state is the fold of events",
 			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
 			MaxBytes: commandsBytes, MaxAge: s.CommandsKeep, MaxMsgSize: commandMsgSize,
-			AllowAtomicPublish: true,
+			AllowAtomicPublish: true, AllowDirect: true,
 		},
 		{
 			Name: StreamAudit, Subjects: []string{auditSubject},
@@ -88,6 +89,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		{Bucket: BucketOperators, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
+		{Bucket: BucketLeases, MaxBytes: 1 << 20, History: 1, Storage: jetstream.MemoryStorage, TTL: leaseTTL},
 	}
 	for _, cfg := range buckets {
 		cfg.Replicas = b.replicas

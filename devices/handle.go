@@ -1,0 +1,268 @@
+package devices
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// helloTime bounds how long storing a changed hello may hold up its session.
+const helloTime = 10 * time.Second
+
+// handle decodes one message and does what it asks.
+func (s *Session) handle(data []byte) {
+	frame, err := s.scratch.decoder.Decode(s.codec, data)
+	if err != nil {
+		s.refuse(data, err)
+		return
+	}
+	if s.malformed > 0 {
+		s.malformed--
+	}
+	m := s.host.metrics
+	switch f := frame.(type) {
+	case *wire.Telemetry:
+		m.framesIn[frameTelemetry].Inc()
+		s.telemetry(data, f)
+		return
+	case *wire.Answer:
+		m.framesIn[frameAnswer].Inc()
+		s.answer(f)
+	case *wire.Hello:
+		m.framesIn[frameHello].Inc()
+		s.hello(f)
+	case *wire.StateReport:
+		m.framesIn[frameState].Inc()
+		s.report(f)
+	case *wire.TokenRenewal:
+		m.framesIn[frameToken].Inc()
+		s.renew(f.Token)
+		s.traced(s.traceIn([]byte(`{"type":"token"}`), "renewed"))
+		return
+	}
+	s.traced(s.traceIn(data, "taken"))
+}
+
+// refuse answers a frame that cannot be decoded.
+func (s *Session) refuse(data []byte, err error) {
+	var unknown *wire.UnknownType
+	if errors.As(err, &unknown) {
+		s.host.metrics.framesIn[frameUnknown].Inc()
+		s.traced(s.traceIn(data, "unknown_type"))
+		s.note("unknown_type", clip(unknown.Error()))
+		return
+	}
+	var rej *wire.Reject
+	if !errors.As(err, &rej) {
+		rej = &wire.Reject{Code: wire.InvalidFrame, Message: err.Error()}
+	}
+	if rej.Seq != 0 && !s.advance(rej.Seq) {
+		return
+	}
+	s.reject(data, rej)
+	if rej.Code != wire.InvalidJSON && rej.Code != wire.InvalidFrame {
+		return
+	}
+	if s.malformed++; int(s.malformed) > s.host.cfg.MalformedLimit {
+		s.stop(endMalformed)
+	}
+}
+
+func (s *Session) reject(data []byte, rej *wire.Reject) {
+	s.host.metrics.reject(rej.Code)
+	s.traced(s.traceIn(data, string(rej.Code)))
+	r := *rej
+	r.Message = clip(r.Message)
+	_ = s.send(&r, nil) // the session ends if it cannot be sent
+}
+
+// note sends an error frame.
+func (s *Session) note(code, message string) {
+	_ = s.send(&wire.Error{Code: code, Message: message}, nil) // the session ends if it cannot be sent
+}
+
+// clip keeps what a device sent from coming back to it in full.
+func clip(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
+// advance takes the next sequence number, or ends the session if it does not increase.
+func (s *Session) advance(seq uint64) bool {
+	if seq <= s.lastSeq {
+		s.stop(endSeq)
+		return false
+	}
+	s.lastSeq = seq
+	return true
+}
+
+// telemetry hands a frame to the log. The reader waits here while the log is slower than the device.
+func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
+	if t.Seq != 0 && !s.advance(t.Seq) {
+		return
+	}
+	if most := s.host.cfg.PointsPerFrame; len(t.Points) > most {
+		s.reject(data, t.NewReject(wire.TooManyPoints, most, "", "more points than a frame may hold"))
+		return
+	}
+	if !s.wait(func() bool { return len(s.pending) < s.host.cfg.UnackedFrames }) || !s.open() {
+		return
+	}
+	if t.Seq != 0 {
+		s.expect(t.Seq)
+	}
+	s.busy.Store(true)
+	err := s.source.Append(t)
+	s.busy.Store(false)
+	if err == nil {
+		s.traced(s.traceIn(data, "taken"))
+		return
+	}
+	s.forget(t.Seq)
+	var rej *wire.Reject
+	if !errors.As(err, &rej) {
+		s.host.log.Warn("telemetry not taken", keyDevice, s.device, keyErr, err)
+		s.stop(endShutdown)
+		return
+	}
+	r := *rej
+	r.Seq = t.Seq
+	s.reject(data, &r)
+}
+
+// open opens the way into the log, anew if the record's labels have changed: then what is under way goes first, since
+// the old way tells nobody once it is closed.
+func (s *Session) open() bool {
+	rec, ok := s.host.records.Record(s.device)
+	if !ok {
+		return false // the record went; the session is about to
+	}
+	if s.source != nil {
+		if sameMap(s.labels, rec.Labels) {
+			return true
+		}
+		if !s.wait(func() bool { return len(s.pending) == 0 }) {
+			return false
+		}
+		s.source.Close()
+	}
+	s.labels = rec.Labels
+	s.source = s.host.telemetry.Open(s.device, rec.Labels, s)
+	return true
+}
+
+func sameMap(a, b map[string]string) bool { return len(a) == 0 && len(b) == 0 || maps.Equal(a, b) }
+
+func (s *Session) expect(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = append(s.pending, seq)
+}
+
+// forget takes back the newest expectation: its frame was not taken.
+func (s *Session) forget(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.pending); seq != 0 && n > 0 && s.pending[n-1] == seq {
+		s.pending = s.pending[:n-1]
+	}
+}
+
+// answer hands an answer on. What it holds is copied: the frame's memory is used again.
+func (s *Session) answer(f *wire.Answer) {
+	if !s.wait(func() bool { return s.answers < maxAnswers }) {
+		return
+	}
+	s.mu.Lock()
+	s.answers++
+	s.mu.Unlock()
+	ans := *f
+	ans.Result = slices.Clone(f.Result)
+	s.host.commands.Answered(s.attachment(), &ans, func(err error) { s.recorded(ans.ID, err) })
+}
+
+// recorded hears that an answer is durable, and tells the device that it may forget it.
+func (s *Session) recorded(id string, err error) {
+	s.mu.Lock()
+	s.answers--
+	s.roomLocked()
+	s.mu.Unlock()
+	if err != nil {
+		// Without its ack the device keeps the answer and sends it again.
+		s.host.log.Warn("answer not recorded", keyDevice, s.device, "command", id, keyErr, err)
+		return
+	}
+	_ = s.send(&wire.Ack{ID: id}, nil) // a session that has ended gets the answer again
+}
+
+// hello puts what the device says of itself into its record, if that is news.
+func (s *Session) hello(h *wire.Hello) {
+	if err := checkHello(h); err != nil {
+		s.note("invalid_hello", clip(err.Error()))
+		return
+	}
+	rec, ok := s.host.records.Record(s.device)
+	if !ok || !rec.Clone().apply(h) {
+		return
+	}
+	for i := range h.Commands {
+		h.Commands[i].Params = json.RawMessage(slices.Clone(h.Commands[i].Params))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
+	defer cancel()
+	s.busy.Store(true)
+	_, err := s.host.records.Update(ctx, s.device, 0, func(r *Record) (bool, error) { return r.apply(h), nil })
+	s.busy.Store(false)
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		s.host.log.Warn("hello not recorded", keyDevice, s.device, keyErr, err)
+	}
+}
+
+func (s *Session) report(f *wire.StateReport) {
+	if s.host.states == nil {
+		s.note("unsupported", "this hub keeps no state of devices")
+		return
+	}
+	r := *f
+	r.Reported = slices.Clone(f.Reported)
+	s.busy.Store(true)
+	s.host.states.Reported(s.attachment(), &r)
+	s.busy.Store(false)
+}
+
+// renew takes a fresh token, verified like the one at connect.
+func (s *Session) renew(token string) {
+	claims, err := s.host.verifier.Verify(token)
+	var rej *auth.Refusal
+	switch {
+	case errors.As(err, &rej):
+		code, detail := rej.Public()
+		s.host.metrics.refuse(code)
+		e := ending{code: CloseToken, cause: causeExpired, reason: "token refused: " + detail}
+		if rej.Code == auth.Disabled || rej.Code == auth.Revoked || rej.Code == auth.UnknownDevice {
+			e = ending{code: CloseRevoked, cause: causeRevoked, reason: detail}
+		}
+		s.stop(e)
+		return
+	case err != nil || claims.Device != s.device:
+		s.stop(ending{code: CloseToken, cause: causeExpired, reason: "token refused: it is another device's"})
+		return
+	}
+	s.mu.Lock()
+	s.claims = claims
+	s.watch.renewed(claims, s.host.now())
+	s.host.reschedule(s)
+	s.mu.Unlock()
+	_ = s.send(&wire.Token{Expires: claims.Expires.UnixMilli()}, nil) // the session ends if it cannot be sent
+}

@@ -1,0 +1,245 @@
+package devices
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"math"
+	mrand "math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/problem"
+)
+
+const (
+	// handshakeWait is how long a connect waits for its turn before it is refused.
+	handshakeWait = 5 * time.Second
+	retryBase     = 5 * time.Second
+)
+
+// Handler is the devices' endpoint, GET /v1/device. It refuses who may not connect, and turns the others into sessions.
+type Handler struct {
+	*Registry
+
+	telemetry TelemetrySink
+	commands  CommandSink
+	states    StateSink
+	origins   []string
+	turns     chan struct{}
+	connects  *connectLimit
+	upgrader  websocket.Upgrader
+}
+
+// HandlerOptions are the parts that a handler works with. States may be nil.
+type HandlerOptions struct {
+	Telemetry TelemetrySink
+	Commands  CommandSink
+	States    StateSink
+	Origins   []string // that browsers may connect from
+}
+
+// NewHandler returns the endpoint that fills the registry.
+func NewHandler(r *Registry, o HandlerOptions) *Handler {
+	return &Handler{
+		Registry: r, telemetry: o.Telemetry, commands: o.Commands, states: o.States, origins: o.Origins,
+		turns:    make(chan struct{}, max(r.cfg.MaxHandshakes, 1)),
+		connects: newConnectLimit(r.cfg.ConnectsPerMinute),
+		upgrader: websocket.Upgrader{
+			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
+			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
+			Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
+				refuse400(refuseNotWebSocket, reason.Error()).Write(w)
+			},
+		},
+	}
+}
+
+// noBuffers is a pool of write buffers that nobody asks.
+type noBuffers struct{}
+
+func (noBuffers) Get() any { return nil }
+func (noBuffers) Put(any)  {}
+
+// ServeHTTP makes a session of the request, and returns once it runs on a goroutine of its own: net/http's would keep
+// its buffers for as long as the device stays.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p := h.serve(w, r)
+	if p == nil {
+		return
+	}
+	h.metrics.refuse(p.Code)
+	p.Time = h.now().UnixMilli()
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	}
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+		after := retryBase + mrand.N(2*retryBase)
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	}
+	if p.Code == refuseNotWebSocket {
+		w.Header().Set("Sec-WebSocket-Version", "13")
+	}
+	p.Write(w)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Document {
+	req, p := h.screen(r)
+	if p != nil {
+		return p
+	}
+	if h.seats.Add(1) > h.most {
+		h.seats.Add(-1)
+		return refuse503(refuseFull, "this node is at its connection limit")
+	}
+	seated := false
+	defer func() {
+		if !seated {
+			h.seats.Add(-1)
+		}
+	}()
+	if !h.turn(r.Context()) {
+		return refuse503(refuseBusy, "this node has too many connects to answer at once")
+	}
+	defer func() { <-h.turns }()
+	claims, err := h.verifier.Verify(req.token)
+	if err != nil {
+		return refuseToken(err)
+	}
+	if !h.connects.allow(claims.Device, h.now()) {
+		return problem.New(http.StatusTooManyRequests, refuseOften, "this device connects too often")
+	}
+	if !h.enter() {
+		return refuse503(refuseDraining, "this node is shutting down")
+	}
+	if !h.start(w, r, req, claims) {
+		h.leave()
+		h.metrics.refuse(refuseBroken)
+		return nil
+	}
+	seated = true
+	return nil
+}
+
+// turn waits for one of the places of handshakes in flight.
+func (h *Handler) turn(ctx context.Context) bool {
+	select {
+	case h.turns <- struct{}{}:
+		return true
+	default:
+	}
+	patience := time.NewTimer(handshakeWait)
+	defer patience.Stop()
+	select {
+	case h.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-patience.C:
+	}
+	return false
+}
+
+// start upgrades the connection and starts its session. Nothing of the request is kept.
+func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, claims *auth.Claims) bool {
+	s := &Session{host: h, device: claims.Device, codec: req.codec, id: rand.Text(), claims: claims}
+	header := http.Header{}
+	if req.subprotocol {
+		header.Set("Sec-WebSocket-Protocol", req.codec.Subprotocol())
+	}
+	ws, err := h.upgrader.Upgrade(hijacker{ResponseWriter: w, sock: &s.sock}, r, header)
+	if err != nil {
+		if s.sock.Conn != nil {
+			s.sock.Close()
+		}
+		h.log.Debug("handshake broken", keyDevice, s.device, keyErr, err)
+		return false
+	}
+	s.ws = ws
+	s.prepare()
+	now := h.now()
+	s.begin(now)
+	s.epoch = h.presence.connected(s.device, s.id)
+	s.welcome(now)
+	// From here on the session can be found, and what is written to it waits behind the welcome.
+	h.add(s)
+	h.timers.set(s, h.clock.Load())
+	s.recheck() // the record may have changed since the token was verified
+	s.drain()
+	h.commands.Attached(s.attachment())
+	go s.run() // joined by Registry.Run, which waits for leave
+	return true
+}
+
+// prepare sets the WebSocket reader up.
+func (s *Session) prepare() {
+	s.sock.upgraded = true
+	if s.sock.raw != nil {
+		s.sock.detach()
+	}
+	s.ws.SetReadLimit(int64(s.host.cfg.FrameBytes))
+	// A close frame is answered by settle; pings and pongs come here only from inside a message or over TLS.
+	s.ws.SetCloseHandler(func(int, string) error { return nil })
+	s.ws.SetPingHandler(func(payload string) error { s.ping([]byte(payload)); return nil })
+	s.ws.SetPongHandler(func(payload string) error { s.pong([]byte(payload)); return nil })
+	s.trace.Store(s.host.tracer(s.device))
+}
+
+// begin sets when the session is looked at first: at any time within a heartbeat, so that those that came together are
+// not pinged together.
+func (s *Session) begin(now time.Time) {
+	at := int64(now.Sub(s.host.started))
+	s.heard.Store(at)
+	s.watch.nextPing = at + mrand.Int64N(int64(s.host.cfg.Heartbeat))
+	s.watch.renewed(s.claims, now)
+	if !now.Before(s.claims.Expires) {
+		// Taken within the skew that clocks may have, so the session lasts as long as that.
+		s.watch.warnAt, s.watch.expireAt = 0, s.claims.Expires.Add(s.host.verifier.Lenient()).UnixMilli()
+	}
+}
+
+// welcome queues the answer to the handshake with the first frame behind it: one system call sends both. Nobody else
+// drains before this goroutine does.
+func (s *Session) welcome(now time.Time) {
+	cfg := &s.host.cfg
+	payload, err := wire.Append(nil, s.codec, &wire.Welcome{
+		Session: s.id, Device: s.device, Time: now.UnixMilli(),
+		HeartbeatS:   int(math.Ceil(cfg.Heartbeat.Seconds())),
+		TokenExpires: s.claims.Expires.UnixMilli(),
+		Limits: wire.Limits{
+			FrameBytes: cfg.FrameBytes, PointsPerFrame: cfg.PointsPerFrame, UnackedFrames: cfg.UnackedFrames,
+		},
+	})
+	if err != nil {
+		panic("devices: welcome frame: " + err.Error()) // plain values always encode
+	}
+	response := appendFrame(s.sock.response, s.opcode(), payload)
+	s.sock.response = nil
+	s.out.frames, s.out.draining = &response, true
+	s.traced(s.traceOut(payload, ""))
+}
+
+func refuseToken(err error) *problem.Document {
+	var rej *auth.Refusal
+	if !errors.As(err, &rej) {
+		return problem.New(http.StatusInternalServerError, "internal", "the token could not be checked")
+	}
+	code, detail := rej.Public()
+	return problem.New(rej.Status(), code, detail)
+}
+
+func refuse400(code, detail string) *problem.Document {
+	return problem.New(http.StatusBadRequest, code, detail)
+}
+
+func refuse503(code, detail string) *problem.Document {
+	return problem.New(http.StatusServiceUnavailable, code, detail)
+}
+
+// allowed reports whether a browser page of that origin may connect.
+func (h *Handler) allowed(origin string) bool { return slices.Contains(h.origins, origin) }

@@ -1,0 +1,143 @@
+package devices
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// Keys of log attributes.
+const (
+	keyDevice  = "device_id"
+	keySession = "session"
+	keyErr     = "err"
+)
+
+// Kinds of frames, for metrics.
+const (
+	frameTelemetry = iota
+	frameAnswer
+	frameHello
+	frameState
+	frameToken
+	frameUnknown
+	frameKinds
+)
+
+var frameNames = [frameKinds]string{"telemetry", "answer", "hello", "state", "token", "unknown"}
+
+// Refusals before a token is looked at.
+const (
+	refuseNotWebSocket = "not_websocket"
+	refuseQueryToken   = "token_in_query"
+	refuseTwoTokens    = "two_tokens"
+	refuseSubprotocol  = "bad_subprotocol"
+	refuseOrigin       = "origin_not_allowed"
+	refuseOften        = "connects_too_often"
+	refuseDraining     = "draining"
+	refuseFull         = "too_many_sessions"
+	refuseBusy         = "too_many_handshakes"
+	refuseBroken       = "handshake_broken"
+)
+
+var refusals = []string{
+	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
+	refuseDraining, refuseFull, refuseBusy, refuseBroken, "token_not_verified",
+}
+
+type metrics struct {
+	sessions prometheus.Gauge
+	connects prometheus.Counter
+	refused  *prometheus.CounterVec
+	closed   *prometheus.CounterVec
+	ended    *prometheus.CounterVec
+	framesIn [frameKinds]prometheus.Counter
+	rejects  map[wire.Code]prometheus.Counter
+	other    prometheus.Counter
+	bytes    prometheus.Counter
+	acks     prometheus.Counter
+	pings    prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_devices_" + name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_devices_" + name, Help: help}, []string{label})
+		reg.MustRegister(v)
+		return v
+	}
+	m := &metrics{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairlead_devices_sessions", Help: "Live sessions on this node.",
+		}),
+		connects: counter("connects_total", "Sessions started."),
+		refused:  vec("refusals_total", "Connects refused, by code.", "code"),
+		closed:   vec("closes_total", "Sessions ended, by close code (0: the socket was lost).", "code"),
+		ended:    vec("ends_total", "Sessions ended, by cause.", "cause"),
+		bytes:    counter("received_bytes_total", "Bytes of frames received."),
+		acks:     counter("acks_total", "Telemetry acks sent; one may stand for many frames."),
+		pings:    counter("pings_total", "Heartbeats sent."),
+		rejects:  make(map[wire.Code]prometheus.Counter),
+	}
+	reg.MustRegister(m.sessions)
+	frames := vec("frames_total", "Frames received, by type.", "type")
+	for i, name := range frameNames {
+		m.framesIn[i] = frames.WithLabelValues(name)
+	}
+	rejects := vec("rejects_total", "Telemetry frames rejected, by code.", "code")
+	for _, c := range wire.Codes {
+		m.rejects[c] = rejects.WithLabelValues(string(c))
+	}
+	m.other = rejects.WithLabelValues("other")
+	for _, c := range refusals {
+		m.refused.WithLabelValues(c)
+	}
+	for _, c := range auth.Codes {
+		if c != auth.UnknownKey && c != auth.BadSignature {
+			m.refused.WithLabelValues(string(c))
+		}
+	}
+	m.closed.WithLabelValues("0")
+	for _, c := range closeCodes {
+		m.closed.WithLabelValues(strconv.Itoa(int(c)))
+	}
+	for _, c := range causes {
+		m.ended.WithLabelValues(c)
+	}
+	return m
+}
+
+func (m *metrics) reject(c wire.Code) {
+	if n, ok := m.rejects[c]; ok {
+		n.Inc()
+		return
+	}
+	m.other.Inc()
+}
+
+func (m *metrics) refuse(code string) { m.refused.WithLabelValues(code).Inc() }
+
+func (m *metrics) end(e *ending) {
+	code := e.code
+	if !known(code) {
+		code = 0 // a device may close with any code; a label may not be any
+	}
+	m.closed.WithLabelValues(strconv.Itoa(int(code))).Inc()
+	m.ended.WithLabelValues(e.cause).Inc()
+}
+
+func known(code CloseCode) bool {
+	for _, c := range closeCodes {
+		if c == code {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,229 @@
+package devices
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// Bounds of a record.
+const (
+	MaxLabels      = 32
+	MaxLabelValue  = 256
+	MaxKeys        = 8
+	MaxNotes       = 4096
+	MaxHelloText   = 128
+	MaxCommands    = 64
+	MaxCommandName = 64
+	MaxSchemaBytes = 16 << 10
+	MaxHelloBytes  = 48 << 10
+)
+
+// ErrInvalid says that a record, a hello or a selector breaks its bounds; the message names the part.
+var ErrInvalid = errors.New("invalid")
+
+// Key is a public key that a device holds the private half of, as PEM.
+type Key struct {
+	KID string `json:"kid"`
+	Alg string `json:"alg"`
+	PEM string `json:"pem"`
+}
+
+// NewKey reads a public key given as PEM or JWK.
+func NewKey(kid, text string) (Key, error) {
+	k, err := auth.ParsePublicKey(kid, text)
+	if err != nil {
+		return Key{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	pem, err := k.PEM()
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{KID: k.KID(), Alg: k.Alg(), PEM: pem}, nil
+}
+
+// Record is what the hub durably knows of a device. Records handed out are shared: change a Clone.
+type Record struct {
+	ID              string             `json:"id"`
+	Labels          map[string]string  `json:"labels,omitempty"`
+	Keys            []Key              `json:"keys,omitempty"`
+	Disabled        bool               `json:"disabled,omitempty"`
+	Created         time.Time          `json:"created"`
+	TokensNotBefore time.Time          `json:"tokens_not_before,omitzero"`
+	Model           string             `json:"model,omitempty"`
+	Firmware        string             `json:"firmware,omitempty"`
+	Commands        []wire.CommandSpec `json:"commands,omitempty"`
+	Announced       bool               `json:"announced,omitempty"` // the device said which commands it knows
+	Notes           string             `json:"notes,omitempty"`
+
+	// Revision is the record's place in its bucket; Update refuses another one.
+	Revision uint64 `json:"-"`
+
+	search string            // lower case, what q looks in
+	keys   []*auth.PublicKey // parsed Keys
+}
+
+// Clone returns a copy that shares nothing that changes.
+func (r *Record) Clone() *Record {
+	c := *r
+	c.Labels = maps.Clone(r.Labels)
+	c.Keys = slices.Clone(r.Keys)
+	c.Commands = slices.Clone(r.Commands)
+	return &c
+}
+
+// Spec returns what the device announced of a command.
+func (r *Record) Spec(command string) (spec wire.CommandSpec, known bool) {
+	for _, c := range r.Commands {
+		if c.Name == command {
+			return c, true
+		}
+	}
+	return wire.CommandSpec{}, false
+}
+
+// check reports the first bound that the record breaks.
+func (r *Record) check() error {
+	if err := wire.CheckID(r.ID); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if len(r.Labels) > MaxLabels {
+		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalid, len(r.Labels), MaxLabels)
+	}
+	for k, v := range r.Labels {
+		if !isLabel(k) {
+			return fmt.Errorf("%w: label %q: use A-Z a-z 0-9 _ . -, starting with a letter or _, at most 64 characters", ErrInvalid, k)
+		}
+		if err := checkText(v, MaxLabelValue); err != nil {
+			return fmt.Errorf("%w: label %s: %w", ErrInvalid, k, err)
+		}
+		// The value becomes a tag of every point: InfluxDB would read the backslash as an escape.
+		if v == "" || strings.HasSuffix(v, `\`) {
+			return fmt.Errorf("%w: label %s: empty, or ends in a backslash", ErrInvalid, k)
+		}
+	}
+	if len(r.Keys) > MaxKeys {
+		return fmt.Errorf("%w: %d keys, at most %d are allowed", ErrInvalid, len(r.Keys), MaxKeys)
+	}
+	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
+		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
+	}
+	return nil
+}
+
+// isLabel reports whether k may name a label: the grammar of tag keys, so that a label can become a tag.
+func isLabel(k string) bool {
+	for i := range len(k) {
+		c := k[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return k != "" && len(k) <= 64
+}
+
+func checkText(s string, most int) error {
+	if len(s) > most {
+		return fmt.Errorf("%d bytes, at most %d are allowed", len(s), most)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("not UTF-8, or has control characters")
+	}
+	return nil
+}
+
+// prepare parses the keys, taking over those of old that have not changed, and makes the text that q searches.
+func (r *Record) prepare(old *Record) error {
+	r.keys = make([]*auth.PublicKey, 0, len(r.Keys))
+	for _, k := range r.Keys {
+		p := old.parsed(k)
+		if p == nil {
+			var err error
+			if p, err = auth.ParsePublicKey(k.KID, k.PEM); err != nil {
+				return fmt.Errorf("%w: key %s: %w", ErrInvalid, k.KID, err)
+			}
+		}
+		for _, other := range r.keys {
+			if other.KID() == p.KID() {
+				return fmt.Errorf("%w: two keys with kid %s", ErrInvalid, k.KID)
+			}
+		}
+		r.keys = append(r.keys, p)
+	}
+	parts := make([]string, 0, 3+len(r.Labels))
+	parts = append(parts, r.ID, r.Model, r.Firmware)
+	for _, v := range r.Labels {
+		parts = append(parts, v)
+	}
+	r.search = strings.ToLower(strings.Join(parts, "\n"))
+	return nil
+}
+
+func (r *Record) parsed(k Key) *auth.PublicKey {
+	if r == nil {
+		return nil
+	}
+	for i, was := range r.Keys {
+		if was == k && i < len(r.keys) {
+			return r.keys[i]
+		}
+	}
+	return nil
+}
+
+// apply puts what a device said of itself into the record and reports whether that changed it.
+func (r *Record) apply(h *wire.Hello) bool {
+	announced := h.Commands != nil
+	same := r.Firmware == h.Firmware && r.Model == h.Model && r.Announced == announced &&
+		slices.EqualFunc(r.Commands, h.Commands, sameSpec)
+	if same {
+		return false
+	}
+	r.Firmware, r.Model, r.Commands, r.Announced = h.Firmware, h.Model, h.Commands, announced
+	return true
+}
+
+func sameSpec(a, b wire.CommandSpec) bool {
+	return a.Name == b.Name && a.Title == b.Title && a.Dangerous == b.Dangerous && string(a.Params) == string(b.Params)
+}
+
+// checkHello reports the first bound that a hello breaks.
+func checkHello(h *wire.Hello) error {
+	if err := checkText(h.Firmware, MaxHelloText); err != nil {
+		return fmt.Errorf("firmware: %w", err)
+	}
+	if err := checkText(h.Model, MaxHelloText); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	if len(h.Commands) > MaxCommands {
+		return fmt.Errorf("%d commands, at most %d are allowed", len(h.Commands), MaxCommands)
+	}
+	total := 0
+	for i, c := range h.Commands {
+		if c.Name == "" || checkText(c.Name, MaxCommandName) != nil || checkText(c.Title, MaxHelloText) != nil {
+			return fmt.Errorf("commands[%d]: name or title is empty, too long or not plain text", i)
+		}
+		if len(c.Params) > MaxSchemaBytes || len(c.Params) > 0 && !json.Valid(c.Params) {
+			return fmt.Errorf("commands[%d].params: more than %d bytes, or not JSON", i, MaxSchemaBytes)
+		}
+		for _, other := range h.Commands[:i] {
+			if other.Name == c.Name {
+				return fmt.Errorf("commands[%d]: %q twice", i, c.Name)
+			}
+		}
+		if total += len(c.Name) + len(c.Title) + len(c.Params); total > MaxHelloBytes {
+			return fmt.Errorf("commands: more than %d bytes in all", MaxHelloBytes)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"unicode/utf8"
+)
+
+// Frame is one decoded frame of a device: *Telemetry, *Hello, *Answer, *StateReport or *TokenRenewal.
+type Frame any
+
+// Decoder decodes frames of devices. A *Telemetry that it returns is its own and valid until the next Decode; it is
+// decoded without allocating once the decoder has seen a frame of that size. The zero value is ready; one Decoder
+// serves one goroutine.
+type Decoder struct {
+	Telemetry Telemetry
+
+	s scanner
+	c cborScanner
+}
+
+// defaultMeasurement names the points of a device that names none.
+var defaultMeasurement = []byte("telemetry")
+
+// Keys of an envelope and of a point, as bits of seen.
+const (
+	keyType = 1 << iota
+	keySeq
+	keyPoints
+	keyMeasurement
+	keyTime
+	keyTags
+	keyFields
+)
+
+// Decode reads one frame. It fails with a *Reject, whose Seq is set if the frame told it, or an *UnknownType.
+func (d *Decoder) Decode(c Codec, data []byte) (Frame, error) {
+	d.Telemetry.Reset()
+	d.s = scanner{in: data, scratch: d.s.scratch[:0]}
+	if c == CBOR {
+		return d.decodeCBOR(data)
+	}
+	if !utf8.Valid(data) {
+		return nil, &Reject{Code: InvalidJSON, Message: "frame: not valid UTF-8"}
+	}
+	kind, rej := d.envelope()
+	if rej != nil {
+		if rej.Seq == 0 {
+			rej.Seq = d.Telemetry.Seq
+		}
+		return nil, rej
+	}
+	if kind == "telemetry" {
+		if len(d.Telemetry.Points) == 0 {
+			return nil, &Reject{Seq: d.Telemetry.Seq, Code: InvalidFrame, Message: "frame: no points; send fields or points", Path: "points"}
+		}
+		return &d.Telemetry, nil
+	}
+	return decodeOther(kind, data)
+}
+
+// syntax is the reject for what is not JSON.
+func (d *Decoder) syntax() *Reject {
+	return &Reject{Code: InvalidJSON, Message: "frame: " + d.s.why}
+}
+
+// envelope reads the outer object. Points are read on the way if the type is already known to be telemetry, which
+// every known encoder writes first; else in a second step.
+func (d *Decoder) envelope() (kind string, rej *Reject) {
+	s := &d.s
+	if s.peek() != '{' {
+		return "", &Reject{Code: InvalidFrame, Message: "frame: want an object with type"}
+	}
+	s.pos++
+	var seen uint8
+	var later [4]struct {
+		key uint8
+		pos int
+	}
+	waiting := 0
+	for n := 0; ; n++ {
+		another, ok := s.more('}', n)
+		if !ok {
+			return "", d.syntax()
+		}
+		if !another {
+			break
+		}
+		name, ok := s.key()
+		if !ok {
+			return "", d.syntax()
+		}
+		key := envelopeKey(name)
+		if key != 0 && seen&key != 0 {
+			return "", &Reject{Code: InvalidFrame, Message: "frame: " + string(name) + " is there twice", Path: string(name)}
+		}
+		seen |= key
+		switch {
+		case key == keyType:
+			if kind, rej = d.frameType(); rej != nil {
+				return "", rej
+			}
+		case key == keySeq && (kind == "telemetry" || kind == ""):
+			if rej = d.seq(); rej != nil {
+				return "", rej
+			}
+		case key != 0 && key != keySeq && kind == "telemetry":
+			if rej = d.body(key); rej != nil {
+				return "", rej
+			}
+		default:
+			if key > keySeq {
+				later[waiting%len(later)].key, later[waiting%len(later)].pos = key, s.pos
+				waiting++
+			}
+			if !s.skip(1) {
+				return "", d.syntax()
+			}
+		}
+	}
+	if s.peek() != 0 || s.pos < len(s.in) {
+		return "", &Reject{Code: InvalidJSON, Message: "frame: more than one value"}
+	}
+	if kind == "" {
+		return "", &Reject{Code: InvalidFrame, Message: "frame: type is missing", Path: "type"}
+	}
+	if kind != "telemetry" {
+		return kind, nil
+	}
+	for i := range min(waiting, len(later)) {
+		s.pos = later[i].pos
+		if rej = d.body(later[i].key); rej != nil {
+			return "", rej
+		}
+	}
+	return kind, d.shape(seen)
+}
+
+// shape checks that the frame is of the short or the full form.
+func (d *Decoder) shape(seen uint8) *Reject {
+	short := seen & (keyMeasurement | keyTime | keyTags | keyFields)
+	if seen&keyPoints != 0 && short != 0 {
+		return &Reject{Code: InvalidFrame, Message: "frame: points and fields at once; send one of them", Path: "points"}
+	}
+	if short != 0 {
+		if seen&keyFields == 0 {
+			return &Reject{Code: InvalidFrame, Message: "frame: fields is missing", Path: "fields"}
+		}
+		if p := &d.Telemetry.Points[0]; p.Measurement == nil {
+			p.Measurement = defaultMeasurement
+		}
+	}
+	return nil
+}
+
+func envelopeKey(name []byte) uint8 {
+	switch string(name) {
+	case "type":
+		return keyType
+	case "seq":
+		return keySeq
+	case "points":
+		return keyPoints
+	}
+	return pointKey(name)
+}
+
+func pointKey(name []byte) uint8 {
+	switch string(name) {
+	case "measurement":
+		return keyMeasurement
+	case "time":
+		return keyTime
+	case "tags":
+		return keyTags
+	case "fields":
+		return keyFields
+	}
+	return 0
+}
+
+func (d *Decoder) frameType() (string, *Reject) {
+	if d.s.peek() != '"' {
+		return "", &Reject{Code: InvalidFrame, Message: "frame: type must be a string", Path: "type"}
+	}
+	b, ok := d.s.str()
+	if !ok {
+		return "", d.syntax()
+	}
+	if string(b) == "telemetry" {
+		return "telemetry", nil
+	}
+	return string(b), nil
+}
+
+func (d *Decoder) seq() *Reject {
+	if c := d.s.peek(); c != '-' && c-'0' > 9 {
+		return &Reject{Code: InvalidFrame, Message: "frame: seq must be an integer >= 1", Path: "seq"}
+	}
+	lit, integer, ok := d.s.number()
+	if !ok {
+		return d.syntax()
+	}
+	var n uint64
+	for _, c := range lit {
+		if !integer || c == '-' || n > (math.MaxInt64-9)/10 {
+			n = 0
+			break
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	if n == 0 {
+		return &Reject{Code: InvalidFrame, Message: "frame: seq must be an integer from 1 to 9223372036854775797", Path: "seq"}
+	}
+	d.Telemetry.Seq = n
+	return nil
+}
+
+// decodeOther reads a frame that is not telemetry; its syntax is already checked.
+func decodeOther(kind string, data []byte) (Frame, error) {
+	var f Frame
+	switch kind {
+	case "hello":
+		f = new(Hello)
+	case "accept", "progress", "result":
+		f = new(Answer)
+	case "state":
+		f = new(StateReport)
+	case "token":
+		f = new(TokenRenewal)
+	default:
+		return nil, &UnknownType{Type: kind[:min(len(kind), 64)]}
+	}
+	if err := json.Unmarshal(data, f); err != nil {
+		return nil, &Reject{Code: InvalidFrame, Message: fmt.Sprintf("%s frame: %v", kind, err)}
+	}
+	if a, ok := f.(*Answer); ok && a.ID == "" {
+		return nil, &Reject{Code: InvalidFrame, Message: kind + " frame: id is missing", Path: "id"}
+	}
+	return f, nil
+}

@@ -1,0 +1,286 @@
+package wire
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"time"
+)
+
+// body reads points, or one member of the short form's only point.
+func (d *Decoder) body(key uint8) *Reject {
+	if key == keyPoints {
+		return d.points()
+	}
+	if len(d.Telemetry.Points) == 0 {
+		d.Telemetry.AddPoint()
+		d.Telemetry.short = true
+	}
+	return d.member(&d.Telemetry.Points[0], key, -1)
+}
+
+func (d *Decoder) points() *Reject {
+	s := &d.s
+	if s.peek() != '[' {
+		return &Reject{Code: InvalidFrame, Message: "points: must be an array", Path: "points"}
+	}
+	s.pos++
+	for i := 0; ; i++ {
+		another, ok := s.more(']', i)
+		if !ok {
+			return d.syntax()
+		}
+		if !another {
+			return nil
+		}
+		if rej := d.point(i); rej != nil {
+			return rej
+		}
+	}
+}
+
+func (d *Decoder) point(i int) *Reject {
+	s := &d.s
+	if s.peek() != '{' {
+		return reject(InvalidFrame, i, "", "must be an object")
+	}
+	s.pos++
+	p := d.Telemetry.AddPoint()
+	var seen uint8
+	for n := 0; ; n++ {
+		another, ok := s.more('}', n)
+		if !ok {
+			return d.syntax()
+		}
+		if !another {
+			break
+		}
+		name, ok := s.key()
+		if !ok {
+			return d.syntax()
+		}
+		key := pointKey(name)
+		if key == 0 {
+			if !s.skip(3) {
+				return d.syntax()
+			}
+			continue
+		}
+		if seen&key != 0 {
+			return reject(InvalidFrame, i, string(name), "is there twice")
+		}
+		seen |= key
+		if rej := d.member(p, key, i); rej != nil {
+			return rej
+		}
+	}
+	if seen&keyFields == 0 {
+		return reject(InvalidField, i, "fields", "is missing")
+	}
+	if p.Measurement == nil {
+		p.Measurement = defaultMeasurement
+	}
+	return nil
+}
+
+func (d *Decoder) member(p *Point, key uint8, i int) *Reject {
+	s := &d.s
+	switch key {
+	case keyMeasurement:
+		if s.peek() != '"' {
+			return reject(InvalidMeasurement, i, "measurement", "must be a string")
+		}
+		m, ok := s.str()
+		if !ok {
+			return d.syntax()
+		}
+		p.Measurement = m
+		if len(m) == 0 {
+			return reject(InvalidMeasurement, i, "measurement", "must not be empty")
+		}
+		return nil
+	case keyTime:
+		return d.time(p, i)
+	case keyTags:
+		return d.tags(p, i)
+	default:
+		return d.fields(p, i)
+	}
+}
+
+func (d *Decoder) time(p *Point, i int) *Reject {
+	s := &d.s
+	p.HasTime = true
+	switch c := s.peek(); {
+	case c == '"':
+		b, ok := s.str()
+		if !ok {
+			return d.syntax()
+		}
+		return p.setTimeText(b, i)
+	case c == '-' || c-'0' <= 9:
+		lit, integer, ok := s.number()
+		if !ok {
+			return d.syntax()
+		}
+		ms, err := strconv.ParseInt(string(lit), 10, 64)
+		if !integer || err != nil {
+			return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
+		}
+		return p.setTimeMillis(ms, i)
+	default:
+		return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
+	}
+}
+
+func (p *Point) setTimeText(b []byte, i int) *Reject {
+	var t time.Time
+	if err := t.UnmarshalText(b); err != nil || t.Year() < 1678 || t.Year() > 2261 {
+		return reject(InvalidTime, i, "time", "must be RFC 3339 such as 2026-01-31T12:00:00.5Z")
+	}
+	p.Time, p.HasTime = t.UnixNano(), true
+	return nil
+}
+
+func (p *Point) setTimeMillis(ms int64, i int) *Reject {
+	const bound = math.MaxInt64 / int64(time.Millisecond)
+	if ms > bound || ms < -bound {
+		return reject(InvalidTime, i, "time", "is out of range for Unix milliseconds")
+	}
+	p.Time, p.HasTime = ms*int64(time.Millisecond), true
+	return nil
+}
+
+func (d *Decoder) tags(p *Point, i int) *Reject {
+	s := &d.s
+	if s.peek() != '{' {
+		return reject(InvalidTag, i, "tags", "must be an object of strings")
+	}
+	s.pos++
+	for n := 0; ; n++ {
+		another, ok := s.more('}', n)
+		if !ok {
+			return d.syntax()
+		}
+		if !another {
+			return nil
+		}
+		key, ok := s.key()
+		if !ok {
+			return d.syntax()
+		}
+		if s.peek() != '"' {
+			return reject(InvalidTag, i, "tags."+string(key), "must be a string")
+		}
+		value, ok := s.str()
+		if !ok {
+			return d.syntax()
+		}
+		p.Tags = append(p.Tags, Tag{key, value})
+	}
+}
+
+func (d *Decoder) fields(p *Point, i int) *Reject {
+	s := &d.s
+	if s.peek() != '{' {
+		return reject(InvalidField, i, "fields", "must be an object")
+	}
+	s.pos++
+	for n := 0; ; n++ {
+		another, ok := s.more('}', n)
+		if !ok {
+			return d.syntax()
+		}
+		if !another {
+			return nil
+		}
+		key, ok := s.key()
+		if !ok {
+			return d.syntax()
+		}
+		if rej := d.field(p, key, i); rej != nil {
+			return rej
+		}
+	}
+}
+
+var (
+	litTrue  = []byte("true")
+	litFalse = []byte("false")
+)
+
+func (d *Decoder) field(p *Point, key []byte, i int) *Reject {
+	s := &d.s
+	switch c := s.peek(); {
+	case c == '-' && s.notFinite(), c == 'N' || c == 'I':
+		return reject(InvalidField, i, "fields."+string(key), "must be finite; leave the field out when there is no value")
+	case c == '-' || c-'0' <= 9:
+		lit, _, ok := s.number()
+		if !ok {
+			return d.syntax()
+		}
+		return d.addNumber(p, key, lit, i)
+	case c == '"':
+		value, ok := s.str()
+		if !ok {
+			return d.syntax()
+		}
+		p.Fields = append(p.Fields, Field{key, Text, value})
+	case s.word("true"):
+		p.Fields = append(p.Fields, Field{key, Bool, litTrue})
+	case s.word("false"):
+		p.Fields = append(p.Fields, Field{key, Bool, litFalse})
+	case s.word("null"): // left out
+	case c == '{' || c == '[':
+		return reject(InvalidField, i, "fields."+string(key), "must be a number, boolean or string; flatten what is nested")
+	default:
+		return reject(InvalidJSON, i, "fields."+string(key), "no value")
+	}
+	return nil
+}
+
+func (s *scanner) notFinite() bool { return s.pos+1 < len(s.in) && s.in[s.pos+1] == 'I' }
+
+// plainDigits is the longest literal without an exponent that is finite and short enough to store as it is written.
+const plainDigits = 24
+
+// addNumber stores the literal as written where it is plain, and in its shortest form otherwise.
+func (d *Decoder) addNumber(p *Point, key, lit []byte, i int) *Reject {
+	if len(lit) > plainDigits || bytes.IndexByte(lit, 'e') >= 0 || bytes.IndexByte(lit, 'E') >= 0 {
+		v, err := strconv.ParseFloat(string(lit), 64)
+		if err != nil {
+			return reject(InvalidField, i, "fields."+string(key), "must be finite and fit 64-bit floating point")
+		}
+		lit = d.s.appendFloat(v)
+	}
+	p.Fields = append(p.Fields, Field{key, Number, lit})
+	return nil
+}
+
+func (s *scanner) appendFloat(v float64) []byte {
+	from := len(s.scratch)
+	s.scratch = strconv.AppendFloat(s.scratch, v, 'g', -1, 64)
+	return s.scratch[from:len(s.scratch):len(s.scratch)]
+}
+
+// reject builds the refusal of one place in point i; i < 0 is the short form.
+func reject(code Code, i int, place, what string) *Reject {
+	path := place
+	if i >= 0 {
+		path = "points[" + strconv.Itoa(i) + "]"
+		if place != "" {
+			path += "." + place
+		}
+	}
+	return &Reject{Code: code, Path: path, Message: path + ": " + what}
+}
+
+// NewReject refuses one place of point i of t, in the words of the form that the device used.
+func (t *Telemetry) NewReject(code Code, i int, place, what string) *Reject {
+	if t.short {
+		i = -1
+	}
+	r := reject(code, i, place, what)
+	r.Seq = t.Seq
+	return r
+}
