@@ -11,7 +11,7 @@ import (
 )
 
 func newAuditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Who changed what", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "audit", Short: "Who changed what", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(auditList(f), auditVerify(f))
 	return cmd
@@ -20,7 +20,7 @@ func newAuditCommand() *cobra.Command {
 func auditList(f *clientFlags) *cobra.Command {
 	var limit int
 	var cursor string
-	cmd := &cobra.Command{Use: "list", Short: "List changes and refused changes, newest first", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List changes and refused changes, newest first", Args: exactArgs(0)}
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many")
 	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +56,7 @@ func auditList(f *clientFlags) *cobra.Command {
 }
 
 func auditVerify(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Prove that no record was changed or removed", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "verify", Short: "Prove that no record was changed or removed", Args: exactArgs(0), RunE: func(cmd *cobra.Command, _ []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err

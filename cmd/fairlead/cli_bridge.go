@@ -10,7 +10,7 @@ import (
 )
 
 func newBridgeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "bridge", Short: "The MQTT side", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "bridge", Short: "The MQTT side", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(bridgeStatusCommand(f))
 	return cmd
@@ -18,7 +18,7 @@ func newBridgeCommand() *cobra.Command {
 
 func bridgeStatusCommand(f *clientFlags) *cobra.Command {
 	var topics bool
-	cmd := &cobra.Command{Use: "status", Short: "Connections, their counters and the topics seen", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "status", Short: "Connections, their counters and the topics seen", Args: exactArgs(0)}
 	cmd.Flags().BoolVar(&topics, "topics", false, "list topics too, those that no map knows first")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := f.client()

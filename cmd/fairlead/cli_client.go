@@ -42,11 +42,22 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// ExitCode is the process's exit code.
-func (e *exitError) ExitCode() int { return e.code }
-
 func usage(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// exactArgs and atLeast count a command's words; another number is a usage error.
+func exactArgs(n int) cobra.PositionalArgs { return asUsage(cobra.ExactArgs(n)) }
+
+func atLeast(n int) cobra.PositionalArgs { return asUsage(cobra.MinimumNArgs(n)) }
+
+func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage("%w\nusage: %s", err, cmd.UseLine())
+		}
+		return nil
+	}
 }
 
 const (
@@ -79,6 +90,7 @@ func addClientFlags(cmd *cobra.Command) *clientFlags {
 	p.StringVar(&f.ready, "ready-file", "", "take address, CA and token from the file that serve or demo wrote")
 	p.StringVarP(&f.output, "output", "o", "table", "table or json")
 	cmd.SilenceUsage = true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	return f
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 func newCommandsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "commands", Short: "List, show and cancel commands", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "commands", Short: "List, show and cancel commands", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(commandsList(f), commandsShow(f), commandsCancel(f))
 	return cmd
@@ -22,7 +22,7 @@ func newCommandsCommand() *cobra.Command {
 func commandsList(f *clientFlags) *cobra.Command {
 	var device, state, actor, cursor string
 	var limit int
-	cmd := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: exactArgs(0)}
 	cmd.Flags().StringVar(&device, "device", "", "of one device")
 	cmd.Flags().StringVar(&state, "state", "", "in one state")
 	cmd.Flags().StringVar(&actor, "actor", "", "of one operator")
@@ -70,7 +70,7 @@ func stateOf(c api.Command) string {
 }
 
 func commandsShow(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "show COMMAND", Short: "Show a command with its time line", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "show COMMAND", Short: "Show a command with its time line", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func commandsShow(f *clientFlags) *cobra.Command {
 }
 
 func commandsCancel(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "cancel COMMAND", Short: "Cancel a command, or ask the device to stop it", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "cancel COMMAND", Short: "Cancel a command, or ask the device to stop it", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 )
 
 func newDevicesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(devicesList(f), devicesShow(f), devicesAdd(f), devicesSwitch(f, "enable", false), devicesSwitch(f, "disable", true),
 		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f))
@@ -25,7 +25,7 @@ func newDevicesCommand() *cobra.Command {
 func devicesList(f *clientFlags) *cobra.Command {
 	var selector, status, text, cursor string
 	var limit int
-	cmd := &cobra.Command{Use: "list", Short: "List devices", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List devices", Args: exactArgs(0)}
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "labels that must hold, as site=plant-7,line!=3")
 	cmd.Flags().StringVar(&status, "status", "", "online, offline or never")
 	cmd.Flags().StringVarP(&text, "query", "q", "", "text in id, model or label")
@@ -81,7 +81,7 @@ func printRaw(cmd *cobra.Command, raw []byte, err error) error {
 }
 
 func devicesShow(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "show DEVICE", Short: "Show one device", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "show DEVICE", Short: "Show one device", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err
@@ -129,7 +129,7 @@ func printDevice(cmd *cobra.Command, d api.Device) error {
 func devicesAdd(f *clientFlags) *cobra.Command {
 	var labels []string
 	var key, kid string
-	cmd := &cobra.Command{Use: "add DEVICE", Short: "Add a device and print its token, once", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "add DEVICE", Short: "Add a device and print its token, once", Args: exactArgs(1)}
 	cmd.Flags().StringArrayVarP(&labels, "label", "l", nil, "key=value; may be repeated")
 	cmd.Flags().StringVar(&key, "key", "", "PEM file with the device's public key; then no token is made")
 	cmd.Flags().StringVar(&kid, "kid", "key-1", "kid of the key")
@@ -172,7 +172,7 @@ func devicesAdd(f *clientFlags) *cobra.Command {
 
 func devicesSwitch(f *clientFlags, verb string, disabled bool) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " DEVICE", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a device", Args: cobra.ExactArgs(1),
+		Use: verb + " DEVICE", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a device", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodPatch, path: "/devices/" + escape(args[0]), body: api.DevicePatch{Disabled: &disabled}},
 				"device %s %sd\n", args[0], verb)
@@ -182,7 +182,7 @@ func devicesSwitch(f *clientFlags, verb string, disabled bool) *cobra.Command {
 
 func devicesLabel(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "label DEVICE key=value|key- ...", Short: "Set labels, or remove those written with a minus at the end", Args: cobra.MinimumNArgs(2),
+		Use: "label DEVICE key=value|key- ...", Short: "Set labels, or remove those written with a minus at the end", Args: atLeast(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := api.DevicePatch{Labels: map[string]*string{}}
 			for _, l := range args[1:] {
@@ -201,7 +201,7 @@ func devicesLabel(f *clientFlags) *cobra.Command {
 
 func devicesDelete(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete DEVICE", Short: "Delete a device; its session closes", Args: cobra.ExactArgs(1),
+		Use: "delete DEVICE", Short: "Delete a device; its session closes", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodDelete, path: "/devices/" + escape(args[0])}, "device %s deleted\n", args[0])
 		},
@@ -225,7 +225,7 @@ func (f *clientFlags) change(cmd *cobra.Command, q request, told string, args ..
 func devicesToken(f *clientFlags) *cobra.Command {
 	var ttl string
 	var revoke bool
-	cmd := &cobra.Command{Use: "token DEVICE", Short: "Mint a token, or revoke all minted before now", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "token DEVICE", Short: "Mint a token, or revoke all minted before now", Args: exactArgs(1)}
 	cmd.Flags().StringVar(&ttl, "ttl", "", "how long it is good, as 24h")
 	cmd.Flags().BoolVar(&revoke, "revoke", false, "revoke all tokens instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -263,9 +263,9 @@ func (f *clientFlags) mint(cmd *cobra.Command, path string, body map[string]stri
 }
 
 func devicesKeys(f *clientFlags) *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "Add and remove public keys of a device", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "keys", Short: "Add and remove public keys of a device", Args: exactArgs(0)}
 	cmd.AddCommand(&cobra.Command{
-		Use: "add DEVICE KID FILE", Short: "Add a public key from a PEM file", Args: cobra.ExactArgs(3),
+		Use: "add DEVICE KID FILE", Short: "Add a public key from a PEM file", Args: exactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pem, err := os.ReadFile(args[2])
 			if err != nil {
@@ -275,7 +275,7 @@ func devicesKeys(f *clientFlags) *cobra.Command {
 			return f.change(cmd, request{method: http.MethodPost, path: "/devices/" + escape(args[0]) + "/keys", body: body}, "key %s added to %s\n", args[1], args[0])
 		},
 	}, &cobra.Command{
-		Use: "remove DEVICE KID", Short: "Remove a public key", Args: cobra.ExactArgs(2),
+		Use: "remove DEVICE KID", Short: "Remove a public key", Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodDelete, path: "/devices/" + escape(args[0]) + "/keys/" + escape(args[1])}, "key %s removed from %s\n", args[1], args[0])
 		},

@@ -10,14 +10,14 @@ import (
 )
 
 func newOperatorsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "operators", Short: "Manage who may use the hub", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "operators", Short: "Manage who may use the hub", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(operatorsList(f), operatorsAdd(f), operatorsSet(f), operatorsRemove(f), operatorsToken(f), operatorsRevoke(f), operatorsLink(f))
 	return cmd
 }
 
 func operatorsList(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List operators", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "list", Short: "List operators", Args: exactArgs(0), RunE: func(cmd *cobra.Command, _ []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func operatorsList(f *clientFlags) *cobra.Command {
 
 func operatorsAdd(f *clientFlags) *cobra.Command {
 	var role, selector, ttl string
-	cmd := &cobra.Command{Use: "add NAME", Short: "Add an operator and print a token, once", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "add NAME", Short: "Add an operator and print a token, once", Args: exactArgs(1)}
 	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, operator or admin")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "see and command only these devices, as site=plant-7")
 	cmd.Flags().StringVar(&ttl, "ttl", "", "how long the token is good, as 30d")
@@ -56,7 +56,7 @@ func operatorsAdd(f *clientFlags) *cobra.Command {
 func operatorsSet(f *clientFlags) *cobra.Command {
 	var role, selector string
 	var disabled bool
-	cmd := &cobra.Command{Use: "set NAME", Short: "Change role, selector, or disable; it takes effect at once", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "set NAME", Short: "Change role, selector, or disable; it takes effect at once", Args: exactArgs(1)}
 	cmd.Flags().StringVar(&role, "role", "", "viewer, operator or admin")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "see and command only these devices; empty is all")
 	cmd.Flags().BoolVar(&disabled, "disabled", false, "let nobody use this operator")
@@ -77,7 +77,7 @@ func operatorsSet(f *clientFlags) *cobra.Command {
 
 func operatorsRemove(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove NAME", Short: "Remove an operator; its tokens and sessions end at once", Args: cobra.ExactArgs(1),
+		Use: "remove NAME", Short: "Remove an operator; its tokens and sessions end at once", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodDelete, path: "/operators/" + escape(args[0])}, "operator %s removed\n", args[0])
 		},
@@ -86,7 +86,7 @@ func operatorsRemove(f *clientFlags) *cobra.Command {
 
 func operatorsToken(f *clientFlags) *cobra.Command {
 	var ttl, selector string
-	cmd := &cobra.Command{Use: "token NAME", Short: "Mint another token", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "token NAME", Short: "Mint another token", Args: exactArgs(1)}
 	cmd.Flags().StringVar(&ttl, "ttl", "", "how long it is good, as 30d")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "bind the token to part of what the operator sees")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -97,7 +97,7 @@ func operatorsToken(f *clientFlags) *cobra.Command {
 
 func operatorsRevoke(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke NAME", Short: "Revoke all tokens, sessions and links made before now", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Revoke all tokens, sessions and links made before now", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodDelete, path: "/operators/" + escape(args[0]) + "/tokens"}, "tokens of %s revoked\n", args[0])
 		},
@@ -105,7 +105,7 @@ func operatorsRevoke(f *clientFlags) *cobra.Command {
 }
 
 func operatorsLink(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "link NAME", Short: "Make a link to the console that works once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "link NAME", Short: "Make a link to the console that works once", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ func newQueryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "query DEVICE FIELD", Short: "Show the history of a field as a line in the terminal",
 		Long: "FIELD is the name of a field, or measurement.field. With -o json the values are printed as the API gives them.",
-		Args: cobra.ExactArgs(2),
+		Args: exactArgs(2),
 	}
 	f := addClientFlags(cmd)
 	cmd.Flags().StringVar(&from, "from", "-1h", "-1h, RFC 3339 or Unix milliseconds")

@@ -32,7 +32,7 @@ func newSendCommand() *cobra.Command {
 			"Values are typed by the schema that the device announced; without one, what reads as JSON is JSON and the rest is text.\n\n" +
 			"Exit codes: 0 succeeded, 1 failed or rejected, 2 usage, 3 expired, timed out or still open when --wait ended,\n" +
 			"4 device off line, 5 not allowed, 6 hub unreachable.",
-		Args: cobra.MinimumNArgs(2),
+		Args: atLeast(2),
 	}
 	f := addClientFlags(cmd)
 	cmd.Flags().DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for the end; 0 does not wait")

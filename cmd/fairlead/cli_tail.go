@@ -146,6 +146,7 @@ func (t *tail) show(data []byte) error {
 		Device  string
 		Status  string
 		Cause   string
+		Since   int64
 		Points  []api.Point
 		Command api.Command
 		Dropped int
@@ -174,7 +175,7 @@ func (t *tail) show(data []byte) error {
 			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))
 		}
 	case e.Event == "presence":
-		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Device), plain(e.Status), plain(e.Cause))
+		fmt.Fprintln(out, clockTime(e.Since), plain(e.Device), plain(e.Status), plain(e.Cause))
 	case e.Event == "command":
 		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Command.Device), "command", plain(e.Command.Name), e.Command.ID, stateOf(e.Command), e.Command.Evidence)
 	default:
