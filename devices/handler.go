@@ -55,7 +55,9 @@ func NewHandler(r *Registry, o HandlerOptions) *Handler {
 			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
 			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
 			Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
-				refuse400(refuseNotWebSocket, reason.Error()).Write(w)
+				if taken, ok := w.(hijacker); ok && taken.sock.Conn == nil {
+					refuse400(refuseNotWebSocket, reason.Error()).Write(w)
+				}
 			},
 		},
 	}

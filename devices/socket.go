@@ -75,21 +75,20 @@ type hijacker struct {
 	sock *socket
 }
 
-// Hijack takes the connection from net/http. What net/http had allocated for it is not kept.
+// Hijack takes the connection from net/http. What net/http had allocated for it is not kept. After an error the
+// connection is the handler's to close.
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	if rw.Reader.Buffered() > 0 {
-		conn.Close()
-		return nil, nil, errors.New("frames came before the handshake was answered")
-	}
 	s := h.sock
 	s.Conn = conn
+	if rw.Reader.Buffered() > 0 {
+		return nil, nil, errors.New("frames came before the handshake was answered")
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		if s.raw, err = tcp.SyscallConn(); err != nil {
-			conn.Close()
 			return nil, nil, err
 		}
 		s.ready = s.probe
@@ -185,6 +184,8 @@ func (s *socket) cause(err error) (e ending, peer bool) {
 	switch {
 	case errors.Is(err, errFragments):
 		return endFragments, false
+	case errors.Is(err, errFraming):
+		return endFraming, false
 	case errors.Is(err, errDribble):
 		return endDribble, false
 	case errors.Is(err, websocket.ErrReadLimit):
