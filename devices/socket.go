@@ -2,6 +2,7 @@ package devices
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -72,7 +73,7 @@ func (sc *scratch) release() {
 // hijacker hands the WebSocket upgrader our socket instead of the bare connection.
 type hijacker struct {
 	http.ResponseWriter
-	sock *socket
+	session *Session
 }
 
 // Hijack takes the connection from net/http. What net/http had allocated for it is not kept. After an error the
@@ -82,7 +83,7 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := h.sock
+	s := &h.session.sock
 	s.Conn = conn
 	if rw.Reader.Buffered() > 0 {
 		return nil, nil, errors.New("frames came before the handshake was answered")
@@ -92,12 +93,10 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, err
 		}
 		s.ready = s.probe
-		sc := takeScratch()
-		defer sc.release()
-		s.attach(sc)
 	} else {
 		s.br = *bufio.NewReaderSize(s, ownReadBuffer)
 	}
+	h.session.work() // the upgrader looks at the buffer's size
 	return s, bufio.NewReadWriter(&s.br, rw.Writer), nil
 }
 
@@ -153,6 +152,15 @@ func (s *socket) bound(ended bool) {
 		s.armed = false
 		_ = s.SetReadDeadline(time.Time{})
 	}
+}
+
+// abort closes the connection without blocking: TLS would first try to say goodbye to a device that may not read.
+func (s *socket) abort() {
+	if t, ok := s.Conn.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	s.Close()
 }
 
 // Write takes what the WebSocket library wants to write: first the answer to the handshake, which waits for the
