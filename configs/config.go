@@ -121,7 +121,10 @@ type Commands struct {
 	DefaultTimeout time.Duration `yaml:"default_timeout"`
 	MaxTimeout     time.Duration `yaml:"max_timeout"`
 	QueuePerDevice int           `yaml:"queue_per_device"`
+	SentPerDevice  int           `yaml:"sent_per_device"`
 	DrainPerSecond int           `yaml:"drain_per_second"`
+	MaxOpen        int           `yaml:"max_open"`
+	ParamsBytes    int           `yaml:"params_bytes"`
 	Keep           time.Duration `yaml:"keep"`
 }
 
@@ -129,17 +132,21 @@ type Commands struct {
 type Bridge struct {
 	Broker      Broker       `yaml:"broker"`
 	Connections []Connection `yaml:"connections"`
+	MaxDevices  int          `yaml:"max_devices"` // bridged devices of all connections together
 }
 
 // Broker is the embedded MQTT broker; an empty Listen starts none.
 type Broker struct {
 	Listen       string `yaml:"listen"`
 	Username     string `yaml:"username"`
-	Password     Secret `yaml:"password"`
+	Password     Secret `yaml:"password"` // empty: one is made at the first start
 	PasswordFile string `yaml:"password_file"`
 }
 
-// Connection is one broker that the hub bridges. URL is tcp://, ssl://, ws:// or wss://; "embedded" is the broker above.
+// Connection is one broker that the hub bridges. URL is tcp://, ssl://, ws:// or wss:// with host and port;
+// "embedded" is the broker above. ClientID defaults to one of node and name; it must differ between nodes, or they
+// throw each other out. InFlight is how many messages may wait to be stored, and how many of ours for the broker's
+// acknowledgement.
 type Connection struct {
 	Name         string   `yaml:"name"`
 	URL          string   `yaml:"url"`
@@ -148,42 +155,48 @@ type Connection struct {
 	PasswordFile string   `yaml:"password_file"`
 	ClientID     string   `yaml:"client_id"`
 	CAFile       string   `yaml:"ca_file"`
-	Profiles     []string `yaml:"profiles"`
-	Timezone     string   `yaml:"timezone"`
+	Profiles     []string `yaml:"profiles"` // fleets understood without a map: tasmota
+	Timezone     string   `yaml:"timezone"` // of times that name no zone, as Tasmota's; empty is UTC
 	In           []InMap  `yaml:"in"`
 	Out          []OutMap `yaml:"out"`
 	Command      []CmdMap `yaml:"commands"`
-	InFlight     int      `yaml:"in_flight"`
-	MaxPayload   int      `yaml:"max_payload_bytes"`
+	InFlight     int      `yaml:"in_flight"`         // 0 is 256
+	MaxPayload   int      `yaml:"max_payload_bytes"` // 0 is 64 KiB
 }
 
 // InMap turns a topic into points. Topic is a filter whose levels may be {device}, {measurement}, {field}, {tag:NAME}
-// or a wildcard; Payload is json (an object of fields), value (one number, boolean or string) or line (line protocol).
+// or a wildcard; Payload is json (an object of fields, the default), value (one number, boolean or string) or line
+// (line protocol). What the topic does not say, Device, Measurement and Field do. Time names the key of a JSON payload
+// that holds the time. Retained also takes what the broker had kept, which is the state of an unknown time.
 type InMap struct {
 	Topic       string `yaml:"topic"`
-	QoS         int    `yaml:"qos"`
+	QoS         int    `yaml:"qos"` // 0 or 1; only 1 is never lost
 	Payload     string `yaml:"payload"`
 	Device      string `yaml:"device"`
 	Measurement string `yaml:"measurement"`
 	Field       string `yaml:"field"`
 	Time        string `yaml:"time"`
+	Retained    bool   `yaml:"retained"`
 }
 
 // OutMap publishes stored telemetry of chosen devices to a topic, in which {device} and {measurement} are replaced.
+// Devices are ids, or patterns such as pump-*; none is every device.
 type OutMap struct {
 	Topic   string   `yaml:"topic"`
 	Devices []string `yaml:"devices"`
-	QoS     int      `yaml:"qos"`
+	QoS     int      `yaml:"qos"` // 0 or 1; only 1 is never lost
 }
 
-// CmdMap carries commands to devices that no profile knows: Topic and Payload may hold {device}, {name}, {id} and
-// {params}; Reply, if set, is the topic filter on which an answer that holds the id comes back.
+// CmdMap carries commands to devices that no profile knows: Topic and Payload may hold {device}, {name} and {id}, and
+// Payload also {params} and {param:NAME}; an empty Payload is the command as JSON. Reply, if set, is the topic on
+// which an answer comes back that holds the id, in a level {id} or as "id" of a JSON object; it may have a level
+// {device}. Without Reply a command that the broker took counts as done, with evidence "assumed".
 type CmdMap struct {
 	Devices []string `yaml:"devices"`
 	Topic   string   `yaml:"topic"`
 	Payload string   `yaml:"payload"`
 	Reply   string   `yaml:"reply"`
-	QoS     int      `yaml:"qos"`
+	QoS     int      `yaml:"qos"` // 0 or 1
 }
 
 // Console switches the web console.

@@ -58,11 +58,15 @@ func Default() Config {
 			DefaultTimeout: 30 * time.Second,
 			MaxTimeout:     time.Hour,
 			QueuePerDevice: 50,
+			SentPerDevice:  64,
 			DrainPerSecond: 10,
+			MaxOpen:        500_000,
+			ParamsBytes:    32 << 10,
 			Keep:           90 * Day,
 		},
 		Bridge: Bridge{
-			Broker: Broker{Listen: "127.0.0.1:1883", Username: "fairlead"},
+			MaxDevices: 10_000,
+			Broker:     Broker{Listen: "127.0.0.1:1883", Username: "fairlead"},
 			Connections: []Connection{{
 				Name: "embedded", URL: EmbeddedBroker, Profiles: []string{"tasmota"},
 				Timezone: "UTC", InFlight: 256, MaxPayload: 64 << 10,

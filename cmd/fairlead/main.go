@@ -2,4 +2,65 @@
 // back to them.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	// The first signal asks for an orderly stop, the second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := newRootCommand().ExecuteContext(ctx)
+	if err == nil {
+		return
+	}
+	code := 1
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+	}
+	if err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "fairlead:", err)
+	}
+	os.Exit(code)
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "fairlead",
+		Short:         "Device telemetry and command hub",
+		Long:          "Fairlead keeps a fleet of devices on the line: it authenticates them by JWT, holds one WebSocket each, stores what\nthey measure in InfluxDB, carries operators' commands back down the right socket, and bridges MQTT fleets.",
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
+		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newTailCommand(), newQueryCommand(),
+		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(),
+	)
+	return root
+}
+
+// version is what the build says of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && v == "(devel)" {
+			v += "+" + s.Value[:min(len(s.Value), 12)]
+		}
+	}
+	return v
+}

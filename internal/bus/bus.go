@@ -222,6 +222,9 @@ func (b *Bus) Healthy() error {
 // Embedded reports whether the server runs in this process.
 func (b *Bus) Embedded() bool { return b.srv != nil }
 
+// Alone reports whether nobody but this process can publish: the server is embedded and listens to no one.
+func (b *Bus) Alone() bool { return b.srv != nil && b.opts.NATS.Cluster.Listen == "" }
+
 // Close drains the connection and stops the embedded server.
 func (b *Bus) Close() error {
 	if b.nc != nil {

@@ -1,0 +1,26 @@
+# run: a hub with a simulated fleet. check: all that must hold before a change lands; it installs what it needs.
+# chaos and bench: the longer proofs, a short round of each is in check.
+LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: run build setup fmt lint test chaos bench check
+
+run:
+	go run ./cmd/fairlead demo
+
+build:
+	go build -trimpath -o bin/fairlead ./cmd/fairlead
+
+setup:
+	.ci/setup
+
+fmt:
+	go run $(LINT) fmt ./...
+
+lint:
+	go vet ./...
+	go run $(LINT) run ./...
+
+test:
+	go test -race -shuffle=on -timeout 10m ./...
+
+check: setup lint test

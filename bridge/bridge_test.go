@@ -1,0 +1,371 @@
+package bridge_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/bridge"
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/mosquittotest"
+)
+
+func jsonMap() configs.InMap {
+	return configs.InMap{Topic: "site/{device}/{measurement}", QoS: 1}
+}
+
+func TestReadingBecomesPoint(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{Username: "hub", Password: "secret"})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), Username: "hub", Password: "secret", In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("site/pump 7/env", `{"temp":21.5,"in":{"door":true},"text":"a"}`, "-q", "1")
+	h.until("the point", func() bool { return len(h.points["pump-7"]) == 1 })
+	p := h.points["pump-7"][0]
+	if string(p.Measurement) != "env" || field(p, "temp") != "21.5" || field(p, "in_door") != "true" || field(p, "text") != "a" {
+		t.Errorf("point is %s %v", p.Measurement, p.Fields)
+	}
+	if got := h.labels["pump-7"]["name"]; got != "pump 7" {
+		t.Errorf("label name is %q, want the fleet's name", got)
+	}
+	if got := h.online["pump-7"]; got != "online telemetry mqtt:site" {
+		t.Errorf("presence is %q", got)
+	}
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 1 })
+}
+
+func TestNamesThatBecomeOneIDAreToldApart(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	h.taken["pump-9"] = true // a device with a socket of its own
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	for _, name := range []string{"a b", "a.b", "pump-9"} {
+		broker.Pub("site/"+name+"/env", `{"v":1}`, "-q", "1")
+	}
+	h.until("three devices", func() bool { return len(h.points) == 3 })
+	seen := map[string]bool{}
+	for id, labels := range h.labels {
+		if err := wire.CheckID(id); err != nil {
+			t.Error(err)
+		}
+		seen[labels["name"]] = true
+	}
+	if len(seen) != 3 || len(h.points["pump-9"]) != 0 || len(h.points["a-b"]) != 1 {
+		t.Errorf("devices are %v", h.labels)
+	}
+}
+
+// The promise: PUBACK only after the commit. A bridge that dies before it must get the messages again; one that
+// acknowledges on receipt loses them (TestAutoAckLoses).
+func TestUnstoredMessagesComeAgain(t *testing.T) {
+	const n = 50
+	broker := mosquittotest.Start(t, mosquittotest.Options{Config: []string{"max_inflight_messages 0"}})
+	first := newHub(t)
+	first.hold()
+	c := configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}}
+	r := start(t, first, c)
+	r.wantState(bridge.StateConnected)
+	broker.PubLines("site/d1/env", numbered(n))
+	first.until("all appended", func() bool { return len(first.points["d1"]) == n })
+	r.stop() // the log was never synced
+	if got := r.Status()[0].Acked; got != 0 {
+		t.Fatalf("%d messages were acknowledged before they were stored", got)
+	}
+	second := newHub(t)
+	start(t, second, c)
+	second.until("all again", func() bool { return len(second.points["d1"]) == n })
+	for i, p := range second.points["d1"] {
+		if field(p, "n") != fmt.Sprint(i) {
+			t.Fatalf("message %d is %s: order is lost", i, field(p, "n"))
+		}
+	}
+}
+
+func TestStoredMessagesDoNotComeAgain(t *testing.T) {
+	const n = 50
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	first := newHub(t)
+	c := configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}}
+	r := start(t, first, c)
+	r.wantState(bridge.StateConnected)
+	broker.PubLines("site/d1/env", numbered(n))
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == n })
+	r.stop()
+	second := newHub(t)
+	r = start(t, second, c)
+	r.wantState(bridge.StateConnected)
+	broker.Pub("site/d1/env", `{"n":"last"}`, "-q", "1")
+	second.until("the last", func() bool { return len(second.points["d1"]) > 0 })
+	if got := field(second.points["d1"][0], "n"); got != "last" {
+		t.Errorf("message %s came again though it was stored", got)
+	}
+}
+
+func numbered(n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"n":%d}`, i)
+	}
+	return lines
+}
+
+// The broker dies while messages are on their way and comes back: the bridge finds it again, subscribes again, and what
+// was acknowledged to the publisher is there.
+func TestBrokerRestarts(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{Persistence: true})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	broker.PubLines("site/d1/env", numbered(20))
+	h.until("the first 20", func() bool { return len(h.points["d1"]) == 20 })
+	broker.Kill()
+	h.until("offline", func() bool { return h.online["d1"] == "offline link_lost mqtt:site" })
+	broker.Restart()
+	broker.PubLines("site/d1/env", numbered(20))
+	h.until("the next 20", func() bool { return len(h.points["d1"]) >= 40 })
+	h.until("online again", func() bool { return strings.HasPrefix(h.online["d1"], "online") })
+	r.wantStatus("a new link with an epoch of its own", func(s bridge.Status) bool { return s.Epoch > 1 })
+}
+
+// What the broker repeats after a reconnect, because our acknowledgement did not reach it, is not stored twice.
+func TestRepeatedMessageIsStoredOnce(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{Persistence: true})
+	h := newHub(t)
+	h.hold()
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	broker.PubLines("site/d1/env", numbered(5))
+	h.until("five appended", func() bool { return len(h.points["d1"]) == 5 })
+	broker.Stop() // the link is lost while the log is being synced
+	r.wantStatus("down", func(s bridge.Status) bool { return s.State != bridge.StateConnected })
+	broker.Restart()
+	r.wantStatus("connected again", func(s bridge.Status) bool { return s.State == bridge.StateConnected && s.Epoch > 1 })
+	h.release()
+	broker.Pub("site/d1/env", `{"n":"last"}`, "-q", "1")
+	h.until("the last", func() bool {
+		ps := h.points["d1"]
+		return len(ps) > 0 && field(ps[len(ps)-1], "n") == "last"
+	})
+	if got := len(h.points["d1"]); got != 6 {
+		t.Errorf("%d points, want 6: five once each, and the last", got)
+	}
+}
+
+func TestWrongPasswordIsNamed(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{Username: "hub", Password: "secret"})
+	r := start(t, newHub(t), configs.Connection{
+		Name: "plant", URL: broker.URL(), Username: "hub", Password: "wrong", In: []configs.InMap{jsonMap()},
+	})
+	s := r.wantStatus("failed", func(s bridge.Status) bool { return s.LastError != "" })
+	for _, want := range []string{`connection "plant"`, "wrong username or password", `"hub"`, broker.Addr} {
+		if !strings.Contains(s.LastError, want) {
+			t.Errorf("error %q does not name %s", s.LastError, want)
+		}
+	}
+	if strings.Contains(s.LastError, "wrong,") || strings.Contains(s.LastError, "secret") {
+		t.Errorf("error %q tells a password", s.LastError)
+	}
+}
+
+func TestPoisonIsCountedAndAcknowledged(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), MaxPayload: 1000, In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	poison := map[string]string{
+		"site/p1/env": `{"temp":`,
+		"site/p2/env": `[1,2]`,
+		"site/p3/env": `{"conflict":"x"}`,
+		"site/p4/env": `{"big":"` + strings.Repeat("x", 2000) + `"}`,
+		"site/p5/env": `{"n":1e999}`,
+		"site/p6/env": "{\"n\":\"\xff\"}",
+	}
+	for topic, payload := range poison {
+		broker.Pub(topic, payload, "-q", "1")
+	}
+	broker.Pub("site/good/env", `{"n":1}`, "-q", "1")
+	h.until("the good one", func() bool { return len(h.points["good"]) == 1 })
+	s := r.wantStatus("finished", func(s bridge.Status) bool { return s.Acked == uint64(len(poison))+1 })
+	wants := map[string]string{
+		"site/p1/env": "invalid_json", "site/p2/env": "not_an_object", "site/p3/env": "type_conflict",
+		"site/p4/env": "too_large", "site/p5/env": "invalid_value", "site/p6/env": "invalid_utf8",
+	}
+	for _, topic := range s.Topics {
+		if want := wants[topic.Topic]; !strings.Contains(topic.LastError, want) {
+			t.Errorf("%s: error %q, want %s", topic.Topic, topic.LastError, want)
+		}
+	}
+	if s.Dropped != uint64(len(poison)) {
+		t.Errorf("%d dropped, want %d", s.Dropped, len(poison))
+	}
+}
+
+func TestRetainedIsNotTelemetry(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	broker.Pub("site/old/env", `{"n":1}`, "-q", "1", "-r")
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	s := r.wantStatus("retained seen", func(s bridge.Status) bool { return s.Dropped == 1 })
+	if len(s.Topics) != 1 || !strings.HasPrefix(s.Topics[0].LastError, "retained") {
+		t.Errorf("topics are %+v", s.Topics)
+	}
+	r.stop()
+	in := jsonMap()
+	in.Retained = true // unless the map says so
+	start(t, h, configs.Connection{Name: "other", URL: broker.URL(), In: []configs.InMap{in}})
+	h.until("the retained point", func() bool { return len(h.points["old"]) == 1 })
+}
+
+// A device that answers in the hub's own words, written with mosquitto's clients.
+func TestCommandConfirmed(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{
+		URL: broker.URL(),
+		Command: []configs.CmdMap{{
+			Devices: []string{"valve"}, Topic: "do/{device}/{name}", Payload: `{"id":"{id}","v":{param:v}}`,
+			Reply: "done/{device}/{id}", QoS: 1,
+		}},
+	})
+	orders := broker.Sub("do/#")
+	h.until("the valve", func() bool { return h.online["valve"] == "online assumed mqtt:site" })
+	go func() {
+		o := <-orders
+		var order struct{ ID string }
+		if json.Unmarshal([]byte(o.Payload), &order) == nil {
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/other/"+order.ID, `{"ok":true}`) // a liar
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/valve/"+order.ID, `{"ok":true,"result":{"open":5}}`)
+		}
+		if o.Retained || o.QoS != 1 {
+			t.Errorf("order %+v, want QoS 1 and not retained", o)
+		}
+	}()
+	d, err := r.Links().Deliver(context.Background(), "valve", wire.Command{ID: "c1", Name: "open", Params: json.RawMessage(`{"v":5}`)})
+	if err != nil || d.Session != "mqtt:site" || d.Epoch == 0 {
+		t.Fatalf("deliver: %+v, %v", d, err)
+	}
+	h.until("the answer", func() bool { return len(h.answers) == 1 })
+	a := h.answers[0]
+	if a.device != "valve" || a.evidence != "confirmed" || !a.OK || a.ID != "c1" || string(a.Result) != `{"open":5}` {
+		t.Errorf("answer is %+v", a)
+	}
+	// Nobody else is reachable, and a map without reply can only assume.
+	if _, err := r.Links().Deliver(context.Background(), "nobody", wire.Command{ID: "c2", Name: "open"}); !errors.Is(err, bridge.ErrNotConnected) {
+		t.Errorf("unknown device: %v, want ErrNotConnected", err)
+	}
+}
+
+func TestCommandAssumedAndRefused(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{
+		URL: broker.URL(), In: []configs.InMap{jsonMap()},
+		Command: []configs.CmdMap{{Devices: []string{"lamp"}, Topic: "do/{device}", QoS: 1}},
+	})
+	h.until("the lamp", func() bool { return h.online["lamp"] != "" })
+	if _, err := r.Links().Deliver(context.Background(), "lamp", wire.Command{ID: "c1", Name: "on"}); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the answer", func() bool { return len(h.answers) == 1 })
+	if a := h.answers[0]; a.evidence != "assumed" || !a.OK {
+		t.Errorf("answer is %+v", a)
+	}
+	broker.Pub("site/meter/env", `{"v":1}`, "-q", "1")
+	h.until("the meter", func() bool { return len(h.points["meter"]) == 1 })
+	if _, err := r.Links().Deliver(context.Background(), "meter", wire.Command{ID: "c2", Name: "on"}); !errors.Is(err, bridge.ErrUnsupported) {
+		t.Errorf("device without commands: %v, want ErrUnsupported", err)
+	}
+	broker.Kill()
+	r.wantStatus("down", func(s bridge.Status) bool { return s.State != bridge.StateConnected })
+	if _, err := r.Links().Deliver(context.Background(), "lamp", wire.Command{ID: "c3", Name: "on"}); !errors.Is(err, bridge.ErrNotConnected) {
+		t.Errorf("broker down: %v, want ErrNotConnected", err)
+	}
+}
+
+func TestCommandReachesNothingElse(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{
+		URL: broker.URL(), Command: []configs.CmdMap{{Devices: []string{"lamp"}, Topic: "do/{device}/{name}", QoS: 1}},
+	})
+	h.until("the lamp", func() bool { return h.online["lamp"] != "" })
+	for _, name := range []string{"a/b", "#", "+", "\x00", "a\xffb", strings.Repeat("n", 70_000), "line\nbreak"} {
+		_, err := r.Links().Deliver(context.Background(), "lamp", wire.Command{ID: "c", Name: name})
+		if !errors.Is(err, bridge.ErrUnsupported) {
+			t.Errorf("name %.10q: %v, want ErrUnsupported", name, err)
+		}
+	}
+	if len(h.answers) != 0 {
+		t.Errorf("answers are %v, want none: nothing was asked", h.answers)
+	}
+	if s := r.Status()[0]; s.State != bridge.StateConnected || s.Epoch != 1 || s.Published != 0 {
+		t.Errorf("something was published: %+v", s)
+	}
+}
+
+func TestTasmotaPlug(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), Profiles: []string{"tasmota"}, Timezone: "Europe/Rome"})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("tele/plug1/LWT", "Online", "-r")
+	broker.Pub("tele/plug1/SENSOR", `{"Time":"`+time.Now().In(mustZone(t, "Europe/Rome")).Format("2006-01-02T15:04:05")+`","ENERGY":{"Power":[12,3],"Voltage":230},"DS18B20":{"Temperature":20.6}}`)
+	h.until("two points", func() bool { return len(h.points["plug1"]) == 2 })
+	if p := h.points["plug1"][1]; string(p.Measurement) != "ENERGY" || field(p, "Power_1") != "3" || !p.HasTime {
+		t.Errorf("point is %+v", p)
+	}
+	orders := broker.Sub("cmnd/#")
+	go plug(t, broker, orders)
+	_, err := r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c1", Name: "power", Params: json.RawMessage(`{"state":"on"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until("the answer", func() bool { return len(h.answers) == 1 })
+	if a := h.answers[0]; a.evidence != "observed" || !a.OK || a.ID != "c1" || a.device != "plug1" {
+		t.Errorf("answer is %+v", a)
+	}
+	_, err = r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c2", Name: "Frobnicate", Params: json.RawMessage(`{"value":1}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until("the refusal", func() bool { return len(h.answers) == 2 })
+	if a := h.answers[1]; a.OK || a.ID != "c2" || a.Error == nil || a.Error.Code != "unknown_command" {
+		t.Errorf("answer is %+v", a)
+	}
+	broker.Pub("tele/plug1/LWT", "Offline", "-r")
+	h.until("offline", func() bool { return h.online["plug1"] == "offline last_will mqtt:site" })
+	if _, err := r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c3", Name: "power", Params: json.RawMessage(`{"state":"on"}`)}); !errors.Is(err, bridge.ErrNotConnected) {
+		t.Errorf("plug is gone: %v, want ErrNotConnected", err)
+	}
+}
+
+func mustZone(t *testing.T, name string) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// plug answers as Tasmota does, with mosquitto_pub.
+func plug(t *testing.T, broker *mosquittotest.Broker, orders <-chan mosquittotest.Line) {
+	for n := 0; n < 2; n++ {
+		o := <-orders
+		if o.Retained || o.QoS != 1 {
+			t.Errorf("order %+v, want QoS 1 and not retained", o)
+		}
+		reply := `{"Command":"Unknown"}`
+		if o.Topic == "cmnd/plug1/POWER" {
+			reply = `{"POWER":"` + o.Payload + `"}`
+			_ = mosquittotest.PubTo(t, broker.Port, nil, "stat/plug1/RESULT", `{"POWER":"OFF"}`) // somebody else's
+		}
+		_ = mosquittotest.PubTo(t, broker.Port, nil, "stat/plug1/RESULT", reply)
+	}
+}

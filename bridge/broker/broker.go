@@ -1,0 +1,129 @@
+// Package broker is the hub's own MQTT broker (3.1.1 and 5), for sites that have none.
+//
+// It is mochi-mqtt behind this project's rules: no anonymous client, nobody writes below "$", every queue has a named
+// limit, and a QoS 1 or 2 message that the hub's bridge is subscribed to is acknowledged to its publisher only when the
+// bridge has acknowledged it, which it does when the point is on disk. So here a PUBACK means stored, also across
+// kill -9, although the broker itself keeps everything in memory.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-hub/fairlead/configs"
+)
+
+// The bounds of the broker.
+const (
+	MaxClients       = 1024             // connected clients
+	MaxSessions      = 4096             // sessions, connected or waiting for their client
+	MaxPacketBytes   = 256 << 10        // one packet
+	MaxInflight      = 4096             // unacknowledged messages kept for one client
+	MaxPendingWrites = 4096             // packets waiting for one client's socket
+	MaxRetained      = 10_000           // retained messages
+	receiveMaximum   = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
+	sessionExpiry    = 7 * 24 * 60 * 60 // seconds that a session outlives its client
+	sysTopicSeconds  = 30
+	maxUnauthed      = 64 // sockets that have not yet said CONNECT
+	hubUsername      = "fairlead-hub"
+	listenerID       = "bridge"
+)
+
+// ErrNoCredentials refuses a broker that anybody could use.
+var ErrNoCredentials = errors.New("username and password must be set; the broker has no anonymous access")
+
+// Broker is the embedded broker. New takes the port, Run serves it.
+type Broker struct {
+	server   *mqtt.Server
+	listener *listener
+	hook     *hook
+	log      *slog.Logger
+}
+
+// Endpoint is where and as whom the hub's own bridge connects.
+type Endpoint struct {
+	URL      string
+	Username string
+	Password configs.Secret
+}
+
+// New listens on cfg.Listen; the caller has put the password into cfg. It fails if the port is taken or a credential
+// is missing.
+func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Broker, error) {
+	if cfg.Username == "" || cfg.Password == "" {
+		return nil, fmt.Errorf("bridge.broker: %w", ErrNoCredentials)
+	}
+	if cfg.Username == hubUsername {
+		return nil, fmt.Errorf("bridge.broker.username: %q is the bridge's own name; choose another", hubUsername)
+	}
+	socket, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("bridge.broker.listen %s: %w", cfg.Listen, err)
+	}
+	server := mqtt.New(&mqtt.Options{
+		Capabilities: &mqtt.Capabilities{
+			MaximumClients:               MaxClients,
+			MaximumClientWritesPending:   MaxPendingWrites,
+			MaximumSessionExpiryInterval: sessionExpiry,
+			MaximumPacketSize:            MaxPacketBytes,
+			MaximumInflight:              MaxInflight,
+			ReceiveMaximum:               receiveMaximum,
+			MinimumProtocolVersion:       3,
+			MaximumQos:                   2,
+			RetainAvailable:              1,
+			WildcardSubAvailable:         1,
+			SubIDAvailable:               1,
+			SharedSubAvailable:           1,
+			// Zero: a limit here would also delete retained states and queued QoS 1 messages of that age.
+			MaximumMessageExpiryInterval: 0,
+		},
+		Logger:                 quiet(log),
+		SysTopicResendInterval: sysTopicSeconds,
+		InlineClient:           true,
+	})
+	m := newMetrics(reg)
+	b := &Broker{
+		server:   server,
+		listener: newListener(socket, m),
+		log:      log,
+	}
+	b.hook = newHook(server, cfg, Endpoint{
+		URL: "tcp://" + socket.Addr().String(), Username: hubUsername, Password: configs.Secret(rand.Text()),
+	}, m)
+	if err := server.AddHook(b.hook, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("bridge.broker: %w", err), socket.Close())
+	}
+	if err := server.AddListener(b.listener); err != nil {
+		return nil, errors.Join(fmt.Errorf("bridge.broker: %w", err), socket.Close())
+	}
+	return b, nil
+}
+
+// Addr returns the address the broker listens on.
+func (b *Broker) Addr() net.Addr { return b.listener.socket.Addr() }
+
+// Hub returns how the hub's own bridge connects. Its password is new in every process and never leaves it.
+func (b *Broker) Hub() Endpoint { return b.hook.hub }
+
+// Run serves until ctx is done, then closes every client and waits for them.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.server.Serve(); err != nil {
+		return errors.Join(fmt.Errorf("serve mqtt: %w", err), b.listener.socket.Close())
+	}
+	b.log.Info("mqtt broker ready", "addr", b.Addr().String())
+	<-ctx.Done()
+	b.hook.gate.stop() // before the clients: their readers may be waiting in the gate
+	err := b.server.Close()
+	b.listener.wait()
+	if err != nil {
+		return fmt.Errorf("close mqtt: %w", err)
+	}
+	return nil
+}

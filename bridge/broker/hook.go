@@ -1,0 +1,222 @@
+package broker
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"strings"
+	"sync"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/fairlead-hub/fairlead/configs"
+)
+
+// Errors that end a connection attempt.
+var (
+	errWillTopic  = errors.New("will topic is not allowed")
+	errTooMany    = errors.New("too many sessions")
+	errReservedID = errors.New("client id belongs to the hub")
+	errNotStored  = errors.New("message could not be handed to the hub")
+	provided      = []byte{
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
+		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
+		mqtt.OnClientExpired, mqtt.OnPacketRead,
+	}
+)
+
+// hook is who may connect, what they may write, and the gate of their QoS 1 messages.
+type hook struct {
+	mqtt.HookBase
+	// static after newHook
+	server  *mqtt.Server
+	hub     Endpoint
+	user    credential
+	hubUser credential
+	gate    *gate
+	m       *metrics
+
+	mu     sync.Mutex
+	hubIDs map[string]bool // guarded by mu: client ids that the hub uses
+}
+
+// credential is kept hashed so that comparing takes the same time whatever the length.
+type credential struct{ name, password [sha256.Size]byte }
+
+func newCredential(name, password string) credential {
+	return credential{name: sha256.Sum256([]byte(name)), password: sha256.Sum256([]byte(password))}
+}
+
+func (c credential) matches(name, password []byte) bool {
+	n, p := sha256.Sum256(name), sha256.Sum256(password)
+	return subtle.ConstantTimeCompare(n[:], c.name[:])&subtle.ConstantTimeCompare(p[:], c.password[:]) == 1
+}
+
+func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) *hook {
+	return &hook{
+		server:  server,
+		hub:     hub,
+		user:    newCredential(cfg.Username, string(cfg.Password)),
+		hubUser: newCredential(hub.Username, string(hub.Password)),
+		gate:    newGate(server, m),
+		m:       m,
+		hubIDs:  make(map[string]bool),
+	}
+}
+
+// ID names the hook in mochi's log.
+func (h *hook) ID() string { return "fairlead" }
+
+// Provides says which of mochi's events the hook wants.
+func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
+
+// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one session too
+// many.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	if pk.Connect.WillFlag && reserved(pk.Connect.WillTopic) {
+		h.m.refused.WithLabelValues(refusedWill).Inc()
+		return errWillTopic
+	}
+	if _, known := h.server.Clients.Get(cl.ID); !known && h.server.Clients.Len() >= MaxSessions {
+		h.m.refused.WithLabelValues(refusedFull).Inc()
+		return errTooMany
+	}
+	return nil
+}
+
+// OnConnectAuthenticate checks the password and keeps the hub's client ids for the hub.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	if h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) {
+		h.mu.Lock()
+		h.hubIDs[cl.ID] = true
+		h.mu.Unlock()
+		return true
+	}
+	if h.isHub(cl) {
+		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
+		h.m.refused.WithLabelValues(refusedAuth).Inc()
+		return false
+	}
+	if !h.user.matches(pk.Connect.Username, pk.Connect.Password) {
+		h.m.refused.WithLabelValues(refusedAuth).Inc()
+		return false
+	}
+	return true
+}
+
+// OnSessionEstablished lets the gate compare what it waits for with what the hub's session still holds.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if h.isHub(cl) {
+		h.gate.resumed(cl)
+	}
+}
+
+// OnPacketRead ends a client that publishes below "$". mochi would leave its message unanswered, and the client waiting.
+func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && reserved(pk.TopicName) {
+		h.m.refused.WithLabelValues(refusedTopic).Inc()
+		return pk, packets.ErrRejectPacket
+	}
+	return pk, nil
+}
+
+// OnACLCheck lets everybody read, and nobody write below "$".
+func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return !write || !reserved(topic)
+}
+
+// OnPublish bounds retained messages and takes messages that are owed an acknowledgement through the gate.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	if pk.FixedHeader.Retain && h.retainedFull(pk.TopicName, pk.Payload) {
+		pk.FixedHeader.Retain = false
+		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	}
+	if pk.FixedHeader.Qos == 0 || h.isHub(cl) || !h.hubWants(pk.TopicName) {
+		return pk, nil
+	}
+	if err := h.gate.pass(cl, pk); err != nil {
+		// No acknowledgement: the publisher is cut off and sends it again.
+		h.m.dropped.WithLabelValues(droppedGate).Inc()
+		cl.Stop(err)
+		return pk, packets.ErrRejectPacket
+	}
+	return pk, packets.CodeSuccessIgnore // handed out by the gate; mochi only acknowledges
+}
+
+// OnWill bounds retained messages for wills too.
+func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	if will.Retain && h.retainedFull(will.TopicName, will.Payload) {
+		will.Retain = false
+		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	}
+	return will, nil
+}
+
+// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session.
+func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	if h.isHub(cl) && !pk.FixedHeader.Dup {
+		h.gate.handed(cl.ID, pk.PacketID)
+	}
+}
+
+// OnQosComplete is called when a client has acknowledged a message.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
+	if h.isHub(cl) {
+		h.gate.finished(cl.ID, pk.PacketID, nil)
+	}
+}
+
+// OnQosDropped is called when a session forgets a message; on a takeover the new session holds it.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
+	h.m.dropped.WithLabelValues(droppedSession).Inc()
+	if h.isHub(cl) && !cl.IsTakenOver() {
+		h.gate.finished(cl.ID, pk.PacketID, errNotStored)
+	}
+}
+
+// OnPublishDropped is called when a client's write queue is full.
+func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
+	h.m.dropped.WithLabelValues(droppedSlow).Inc()
+	if h.isHub(cl) {
+		h.gate.lost()
+	}
+}
+
+// OnClientExpired takes away what mochi leaves behind of an expired session.
+func (h *hook) OnClientExpired(cl *mqtt.Client) {
+	cl.ClearInflights()
+	h.server.UnsubscribeClient(cl)
+}
+
+func (h *hook) isHub(cl *mqtt.Client) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hubIDs[cl.ID]
+}
+
+func (h *hook) hubWants(topic string) bool {
+	subs := h.server.Topics.Subscribers(topic).Subscriptions
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range h.hubIDs {
+		if sub, ok := subs[id]; ok && sub.Qos > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *hook) retainedFull(topic string, payload []byte) bool {
+	if len(payload) == 0 || h.server.Topics.Retained.Len() < MaxRetained {
+		return false
+	}
+	_, replaces := h.server.Topics.Retained.Get(topic)
+	return !replaces
+}
+
+func reserved(topic string) bool { return strings.HasPrefix(topic, "$") }

@@ -1,0 +1,48 @@
+package broker
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a client was refused or a message not kept.
+const (
+	refusedAuth  = "auth"
+	refusedFull  = "full"
+	refusedWill  = "will_topic"
+	refusedTopic = "reserved_topic"
+
+	droppedRetained = "retained_limit"
+	droppedGate     = "not_stored"
+	droppedSession  = "session_ended"
+	droppedSlow     = "slow_client"
+)
+
+type metrics struct {
+	clients prometheus.Gauge
+	waiting prometheus.Gauge
+	refused *prometheus.CounterVec
+	dropped *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		clients: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairlead_broker_clients", Help: "Sockets open at the embedded MQTT broker.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairlead_broker_publishers_waiting", Help: "Publishers whose QoS 1 message is not yet stored.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_broker_refused_total", Help: "Clients refused, by reason.",
+		}, []string{"reason"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
+		}, []string{"reason"}),
+	}
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic} {
+		m.refused.WithLabelValues(r)
+	}
+	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow} {
+		m.dropped.WithLabelValues(r)
+	}
+	reg.MustRegister(m.clients, m.waiting, m.refused, m.dropped)
+	return m
+}

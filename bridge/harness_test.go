@@ -1,0 +1,230 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/fairlead-hub/fairlead/bridge"
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come; it is never measured.
+const patience = 20 * time.Second
+
+// hub stands for the rest of the hub: it keeps what the bridge gives it, and stores it when the test lets it.
+type hub struct {
+	tb testing.TB
+
+	mu      sync.Mutex
+	changed chan struct{}           // guarded by mu: closed and renewed on every change
+	held    bool                    // guarded by mu: stored is not told
+	waiting []func()                // guarded by mu
+	points  map[string][]wire.Point // guarded by mu
+	labels  map[string]map[string]string
+	hellos  map[string]wire.Hello
+	online  map[string]string // id -> "online cause link"
+	answers []answer
+	taken   map[string]bool // ids that belong to others
+}
+
+type answer struct {
+	device, evidence string
+	wire.Answer
+}
+
+func newHub(tb testing.TB) *hub {
+	return &hub{
+		tb: tb, changed: make(chan struct{}), points: map[string][]wire.Point{}, labels: map[string]map[string]string{},
+		hellos: map[string]wire.Hello{}, online: map[string]string{}, taken: map[string]bool{},
+	}
+}
+
+func (h *hub) notifyLocked() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+type source struct {
+	h      *hub
+	device string
+	w      bridge.Waiter
+}
+
+func (h *hub) Open(device string, _ map[string]string, w bridge.Waiter) bridge.TelemetrySource {
+	return &source{h, device, w}
+}
+
+func (s *source) Append(t *wire.Telemetry) error {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	for _, p := range t.Points {
+		for _, f := range p.Fields {
+			if string(f.Key) == "conflict" {
+				return &wire.Reject{Seq: t.Seq, Code: wire.TypeConflict, Message: "points[0].fields.conflict: is a number"}
+			}
+		}
+	}
+	s.h.points[s.device] = append(s.h.points[s.device], t.Points...)
+	seq := t.Seq
+	s.h.waiting = append(s.h.waiting, func() { s.w.Stored(seq) })
+	if !s.h.held {
+		s.h.storeLocked()
+	}
+	s.h.notifyLocked()
+	return nil
+}
+
+func (s *source) Close() {}
+
+func (h *hub) storeLocked() {
+	for _, f := range h.waiting {
+		f()
+	}
+	h.waiting = nil
+}
+
+// hold keeps the log from being synced; release syncs it.
+func (h *hub) hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = true
+}
+
+func (h *hub) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = false
+	h.storeLocked()
+}
+
+func (h *hub) Ensure(id string, labels map[string]string, hello wire.Hello) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.taken[id] || h.labels[id] != nil && h.labels[id]["name"] != labels["name"] {
+		return bridge.ErrDeviceTaken
+	}
+	h.labels[id], h.hellos[id] = maps.Clone(labels), hello
+	h.notifyLocked()
+	return nil
+}
+
+func (h *hub) Set(device string, online bool, cause, link string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.online[device] = fmt.Sprint(map[bool]string{true: "online", false: "offline"}[online], " ", cause, " ", link)
+	h.notifyLocked()
+}
+
+func (h *hub) Answered(device string, ans *wire.Answer, evidence string, recorded func(error)) {
+	h.mu.Lock()
+	h.answers = append(h.answers, answer{device, evidence, *ans})
+	h.notifyLocked()
+	h.mu.Unlock()
+	recorded(nil)
+}
+
+// until waits for cond, which is called with the lock held.
+func (h *hub) until(what string, cond func() bool) {
+	h.tb.Helper()
+	deadline := time.After(patience)
+	for {
+		h.mu.Lock()
+		ok, changed := cond(), h.changed
+		h.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.tb.Fatalf("%s did not come about; points %d, online %v, answers %v", what, len(h.points), h.online, h.answers)
+		}
+	}
+}
+
+// running is a bridge that runs.
+type running struct {
+	*bridge.Bridge
+	tb   testing.TB
+	stop func()
+}
+
+// start runs a bridge of one connection until the test ends.
+func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.Parts)) *running {
+	tb.Helper()
+	if c.Name == "" {
+		c.Name = "site"
+	}
+	parts := bridge.Parts{
+		Node: "n1", Sink: h, Answers: h, Devices: h, Presence: h,
+		MaxAge: 3650 * 24 * time.Hour, MaxAhead: 10 * time.Minute,
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	}
+	for _, f := range change {
+		f(&parts)
+	}
+	b, err := bridge.New(configs.Bridge{Connections: []configs.Connection{c}}, parts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	r := &running{Bridge: b, tb: tb}
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				tb.Errorf("bridge: %v", err)
+			}
+		case <-time.After(patience):
+			tb.Error("bridge does not stop")
+		}
+	})
+	tb.Cleanup(r.stop)
+	return r
+}
+
+// wantState waits for the connection to be so.
+func (r *running) wantState(want bridge.State) bridge.Status {
+	r.tb.Helper()
+	return r.wantStatus(string(want), func(s bridge.Status) bool { return s.State == want })
+}
+
+func (r *running) wantStatus(what string, ok func(bridge.Status) bool) bridge.Status {
+	r.tb.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		s := r.Status()[0]
+		if ok(s) {
+			return s
+		}
+		if time.Now().After(deadline) {
+			r.tb.Fatalf("connection is not %s: %+v", what, s)
+		}
+		time.Sleep(10 * time.Millisecond) // there is no event for it; a status is polled
+	}
+}
+
+func field(p wire.Point, key string) string {
+	for _, f := range p.Fields {
+		if string(f.Key) == key {
+			return string(f.Value)
+		}
+	}
+	return ""
+}

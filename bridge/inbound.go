@@ -1,0 +1,187 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fairlead-hub/fairlead/bridge/fleets"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// DropReason is why a message became nothing. Those of its content are fleets.Reasons.
+type DropReason = fleets.DropReason
+
+// The reasons that lie in the bridge.
+const (
+	reasonTopic    DropReason = "invalid_topic"
+	reasonTooLarge DropReason = "too_large"
+	reasonLine     DropReason = "invalid_line"
+	reasonUnmapped DropReason = "unmapped"
+	reasonRefused  DropReason = "device_refused"
+	reasonRejected DropReason = "rejected"
+	reasonStalled  DropReason = "stalled"
+	reasonReply    DropReason = "unknown_reply"
+	reasonLog      DropReason = "log_closed"
+)
+
+// work turns messages into points until ctx is done.
+func (c *connection) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.greet:
+			c.introduce(ctx)
+		case d := <-c.queue:
+			c.process(ctx, d)
+			d.release()
+		}
+	}
+}
+
+// introduce registers the devices that are only sent commands, and so never say that they are there.
+func (c *connection) introduce(ctx context.Context) {
+	for _, m := range c.commands {
+		for _, name := range m.named() {
+			d, err := c.directory.claim(ctx, c, identity{name: name})
+			if err != nil {
+				c.status.fail(fmt.Errorf("register device: %w", err))
+				continue
+			}
+			d.setOnline(true, "assumed", c.parts.Presence)
+		}
+	}
+}
+
+// process decides what a message is. A message that means nothing is counted and acknowledged like any other: the
+// broker would only send it again.
+func (c *connection) process(ctx context.Context, d *delivery) {
+	topic := d.msg.Topic()
+	if err := CheckTopic(topic); err != nil {
+		c.drop(topic, &fleets.Drop{Reason: reasonTopic, Detail: err.Error()})
+		return
+	}
+	if n := len(d.msg.Payload()); n > c.maxPayload {
+		c.drop(topic, &fleets.Drop{Reason: reasonTooLarge, Detail: fmt.Sprintf("%d bytes, at most %d", n, c.maxPayload)})
+		return
+	}
+	m := fleets.Message{Topic: topic, Payload: d.msg.Payload(), Retained: d.msg.Retained(), Received: d.received}
+	result, via, err := c.read(m)
+	for _, u := range result.Updates {
+		if e := c.apply(ctx, d, u, via); e != nil && err == nil {
+			err = e
+		}
+	}
+	for _, filter := range result.Subscribe {
+		c.want(filter)
+	}
+	var drop *fleets.Drop
+	switch {
+	case err == nil:
+		c.status.seen(topic, true, nil)
+	case errors.As(err, &drop):
+		c.drop(topic, drop)
+	case errors.Is(err, context.Canceled):
+		d.failed.Store(true)
+	default: // the log is closed: the broker keeps the message for the next process
+		d.failed.Store(true)
+		c.m.drop(reasonLog)
+		c.status.fail(fmt.Errorf("store: %w", err))
+	}
+}
+
+// read asks reply topics first, then topic maps, then profiles; the first that knows the topic has it.
+func (c *connection) read(m fleets.Message) (fleets.Result, fleets.Profile, error) {
+	for _, cm := range c.commands {
+		u, ok, err := cm.reply(m, c.asked)
+		if ok {
+			return fleets.Result{Updates: u}, nil, err
+		}
+	}
+	for _, tm := range c.maps {
+		name, points, ok, err := tm.Points(m)
+		if !ok {
+			continue
+		}
+		if err != nil {
+			return fleets.Result{}, nil, err
+		}
+		return fleets.Result{Updates: []fleets.Update{{Device: name, Points: points, Presence: online(m), Cause: "telemetry"}}}, nil, nil
+	}
+	for _, p := range c.profiles {
+		result, err := p.Handle(m)
+		if !errors.Is(err, fleets.ErrNotMine) {
+			return result, p.Profile, err
+		}
+	}
+	return fleets.Result{}, nil, &fleets.Drop{Reason: reasonUnmapped}
+}
+
+func online(m fleets.Message) fleets.Presence {
+	if m.Retained {
+		return fleets.Unsaid
+	}
+	return fleets.Online
+}
+
+// apply does what a message says about one device.
+func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, via fleets.Profile) error {
+	dev, err := c.directory.claim(ctx, c, identity{name: u.Device, labels: u.Labels, hello: u.Hello, via: via})
+	if err != nil {
+		return err
+	}
+	if d.link.isUp() && u.Presence != fleets.Unsaid {
+		dev.setOnline(u.Presence == fleets.Online, u.Cause, c.parts.Presence)
+	}
+	for _, a := range u.Answers {
+		c.m.answered(a.Evidence)
+		d.hold()
+		c.parts.Answers.Answered(dev.id, &a.Answer, string(a.Evidence), func(err error) {
+			if err != nil {
+				c.log.Warn("record answer", "device_id", dev.id, "command_id", a.ID, "err", err)
+			}
+			d.release()
+		})
+	}
+	if len(u.Points) == 0 {
+		return nil
+	}
+	err = dev.append(d, u.Points)
+	var reject *wire.Reject
+	if errors.As(err, &reject) {
+		return &fleets.Drop{Reason: reasonRejected, Detail: string(reject.Code) + ": " + reject.Message}
+	}
+	if err == nil {
+		c.m.points.Add(float64(len(u.Points)))
+	}
+	return err
+}
+
+// want asks supervise to subscribe to one more filter, unless that would read back what the hub publishes.
+func (c *connection) want(filter string) {
+	if _, has := c.filters[filter]; has {
+		return
+	}
+	if err := CheckFilter(filter); err != nil {
+		c.status.fail(fmt.Errorf("subscribe: %w", err))
+		return
+	}
+	for _, o := range c.outs {
+		if Overlap(filter, o.pattern.filter) {
+			c.status.fail(fmt.Errorf("not subscribed to %s: out topic %s would come back", filter, o.topic))
+			return
+		}
+	}
+	select {
+	case c.more <- filter:
+	default:
+		c.status.fail(fmt.Errorf("not subscribed to %s: too many new topics at once; it is asked for again with the next announcement", filter))
+	}
+}
+
+func (c *connection) drop(topic string, why *fleets.Drop) {
+	c.m.drop(why.Reason)
+	c.status.seen(topic, why.Reason != reasonUnmapped, why)
+	c.log.Debug("mqtt message dropped", "topic", topic, "reason", string(why.Reason), "detail", why.Detail)
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/fairlead-hub/fairlead/bridge"
+	"github.com/fairlead-hub/fairlead/bridge/broker"
+	"github.com/fairlead-hub/fairlead/commands"
+	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices"
+	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/ingest/embedded"
+	"github.com/fairlead-hub/fairlead/ingest/influx"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// hub is all rooms, wired. This file is the one place that knows who is whose neighbour.
+type hub struct {
+	cfg  configs.Config
+	log  *slog.Logger
+	reg  *prometheus.Registry
+	node string
+
+	bus      *bus.Bus
+	embedded *embedded.Store // nil: an outside InfluxDB
+	store    *influx.Store
+
+	committer *ingest.Committer
+	writer    *ingest.Writer
+	dead      *ingest.Deadletters
+
+	records  *devices.Records
+	presence *devices.Presence
+	hubKeys  *auth.HubKeys
+	minter   *auth.Minter
+	registry *devices.Registry
+	handler  *devices.Handler
+
+	router *commands.Router
+	api    *api.API
+
+	broker *broker.Broker // nil: none
+	bridge *bridge.Bridge
+
+	mqttPassword string
+	unlock       func()
+}
+
+// newHub opens what is durable and builds the rest; nothing serves yet.
+func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (h *hub, err error) {
+	h = &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
+	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if h.unlock, err = lockDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.close())
+		}
+	}()
+	for _, build := range []func(context.Context) error{
+		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildCommands, h.buildBridge, h.buildAPI,
+	} {
+		if err = build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// nodeName is the configured name, or the host's.
+func nodeName(configured string) string {
+	if configured != "" {
+		return configured
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "hub"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	return wire.CleanID(host)
+}
+
+func (h *hub) dir(name string) string { return filepath.Join(h.cfg.DataDir, name) }
+
+func (h *hub) openBus(ctx context.Context) (err error) {
+	h.bus, err = bus.Open(ctx, bus.Options{
+		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
+		Sizes: bus.Sizes{
+			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
+		},
+	})
+	if err == nil && !h.cfg.Ingest.Sync {
+		h.log.Warn("ingest.sync is off: an ack does not mean stored")
+	}
+	return err
+}
+
+// openStore opens the embedded store, or addresses the outside one. The way to both is the same client.
+func (h *hub) openStore(context.Context) error {
+	in := &h.cfg.Influx
+	if in.URL != "" {
+		token, err := secretFrom(string(in.Token), in.TokenFile, "", "")
+		if err != nil {
+			return err
+		}
+		in.Token = configs.Secret(token)
+		h.store = influx.New(*in)
+		return nil
+	}
+	token, err := secretFrom(string(in.Token), in.TokenFile, h.cfg.DataDir, "influx-token")
+	if err != nil {
+		return err
+	}
+	h.embedded, err = embedded.New(embedded.Options{
+		Dir: h.dir("influx"), Listen: in.EmbeddedListen, Token: token, Bucket: in.Bucket, Org: in.Org,
+		Retention: in.Retention, Log: h.log, Metrics: h.reg,
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.embedded.Open(); err != nil {
+		return explainListen("influx.embedded_listen", in.EmbeddedListen, err)
+	}
+	in.URL, in.Token = h.embedded.URL(), configs.Secret(token)
+	h.store = influx.New(*in)
+	return nil
+}
+
+func (h *hub) buildIngest(ctx context.Context) error {
+	js, _, err := h.bus.Dedicated("telemetry")
+	if err != nil {
+		return err
+	}
+	h.committer, err = ingest.New(ingest.Options{
+		Config: h.cfg.Ingest, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js,
+		Live: liveTelemetry(h.bus.Conn(), h.log), Log: h.log, Metrics: h.reg,
+	})
+	if err != nil {
+		return err
+	}
+	reader, _, err := h.bus.Dedicated("writer")
+	if err != nil {
+		return err
+	}
+	log, err := reader.Stream(ctx, bus.StreamTelemetry)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	letters, err := h.bus.Stream(ctx, bus.StreamDeadletter)
+	if err != nil {
+		return err
+	}
+	h.dead = ingest.NewDeadletters(h.bus.JetStream(), letters)
+	h.writer, err = ingest.NewWriter(ingest.WriterOptions{
+		Config: h.cfg.Ingest, Log: log, Store: h.store, Dead: h.dead, Slog: h.log, Metrics: h.reg,
+	})
+	return err
+}
+
+// keysDir holds the hub's signing keys.
+func (h *hub) keysDir() string {
+	if h.cfg.Auth.KeysDir != "" {
+		return h.cfg.Auth.KeysDir
+	}
+	return h.dir("keys")
+}
+
+// shared reports whether other nodes are on the bus.
+func (h *hub) shared() bool { return len(h.cfg.NATS.URLs) > 0 || h.cfg.NATS.Cluster.Listen != "" }
+
+func (h *hub) buildDevices(ctx context.Context) error {
+	records, err := h.bus.Bucket(ctx, bus.BucketDevices)
+	if err != nil {
+		return err
+	}
+	present, err := h.bus.Bucket(ctx, bus.BucketPresence)
+	if err != nil {
+		return err
+	}
+	facts, err := h.bus.Bucket(ctx, bus.BucketHub)
+	if err != nil {
+		return err
+	}
+	h.records = devices.NewRecords(records, h.log)
+	h.presence = devices.NewPresence(devices.PresenceOptions{
+		Node: h.node, Shared: h.shared(), Bucket: present, Stream: h.bus.JetStream(), Hub: facts, Events: h.bus.Conn(), Log: h.log,
+	})
+	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {
+		return err
+	}
+	h.minter = auth.NewMinter(h.hubKeys, h.cfg.Auth, nil)
+	verifier, err := auth.NewVerifier(h.cfg.Auth, h.hubKeys, h.records, nil)
+	if err != nil {
+		return err
+	}
+	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
+		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: verifier, Log: h.log, Metrics: h.reg,
+	})
+	return err
+}
+
+func (h *hub) buildCommands(context.Context) (err error) {
+	h.router, err = commands.New(commands.Options{
+		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
+		Devices: announced{h.records}, Log: h.log, Metrics: h.reg,
+	})
+	if err != nil {
+		return err
+	}
+	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
+		Telemetry: deviceTelemetry{h.committer}, Commands: commandSink{h.router}, Origins: h.cfg.Auth.Origins,
+	})
+	return nil
+}
+
+func (h *hub) buildBridge(context.Context) error {
+	b := h.cfg.Bridge
+	parts := bridge.Parts{
+		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, Devices: bridgedDevices{h.records},
+		Presence: bridgedPresence{h}, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
+	}
+	if b.Broker.Listen != "" {
+		password, err := secretFrom(string(b.Broker.Password), b.Broker.PasswordFile, h.cfg.DataDir, "mqtt-password")
+		if err != nil {
+			return err
+		}
+		b.Broker.Password, h.mqttPassword = configs.Secret(password), password
+		if h.broker, err = broker.New(b.Broker, h.log, h.reg); err != nil {
+			return explainListen("bridge.broker.listen", b.Broker.Listen, err)
+		}
+		parts.Embedded = bridge.Endpoint(h.broker.Hub())
+	} else {
+		b.Connections = withoutEmbedded(b.Connections)
+	}
+	var err error
+	h.bridge, err = bridge.New(b, parts)
+	return err
+}
+
+// withoutEmbedded leaves out connections to a broker that is not started.
+func withoutEmbedded(all []configs.Connection) (out []configs.Connection) {
+	for _, c := range all {
+		if c.URL != configs.EmbeddedBroker {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (h *hub) buildAPI(ctx context.Context) (err error) {
+	h.api, err = api.New(ctx, api.Options{
+		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
+		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
+		Devices:   fleet{h.records, h.presence, h.minter, h.committer}, History: history{h.store}, Commands: commander{h.router},
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Log: h.log, Registry: h.reg,
+	})
+	return err
+}
+
+// close lets go of what newHub opened.
+func (h *hub) close() error {
+	var err error
+	if h.store != nil {
+		h.store.Close()
+	}
+	if h.embedded != nil {
+		err = h.embedded.Close()
+	}
+	if h.bus != nil {
+		err = errors.Join(err, h.bus.Close())
+	}
+	if h.unlock != nil {
+		h.unlock()
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// Options are what an API is made of. A nil part leaves its calls out, and out of the OpenAPI document.
+type Options struct {
+	Bus      *bus.Bus // operators, audit, live events
+	Node     string
+	Issuer   string   // of operator tokens
+	KeysDir  string   // signing keys of operator tokens
+	Origins  []string // further sites whose pages may call, as https://host[:port]
+	External string   // address to put into links that a caller asks for; empty: the request's own host
+
+	// Plaintext says that the listener speaks HTTP: cookies are then not Secure.
+	Plaintext bool
+
+	TokenTTL    time.Duration // of operator tokens; 0: 30 days
+	MaxTokenTTL time.Duration // 0: 366 days
+	Skew        time.Duration // tolerated between clocks; 0: 30 s
+
+	Devices     Devices
+	History     History
+	Commands    Commander
+	Twin        Twin
+	Bridge      BridgeStatus
+	Deadletters Deadletters
+	Nodes       Nodes
+	Trace       Trace
+	Watcher     Watcher // nil: telemetry events are always produced
+
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Now      func() time.Time // nil: time.Now
+}
+
+const (
+	defaultTokenTTL    = 30 * 24 * time.Hour
+	defaultMaxTokenTTL = 366 * 24 * time.Hour
+	defaultSkew        = 30 * time.Second
+
+	sweepEvery = 10 * time.Minute
+)
+
+// API is the operators' side of a hub.
+type API struct {
+	// static after New
+	opts      Options
+	tokens    *tokens
+	dir       *directory
+	audit     *auditLog
+	live      *live
+	metrics   *metrics
+	endpoints []endpoint
+	document  []byte
+	origins   map[string]bool
+	cross     *http.CrossOriginProtection
+	inFlight  chan struct{}
+	strangers *allowance
+}
+
+// New reads the operators and the signing keys, making the first key if there is none. It starts nothing.
+func New(ctx context.Context, o Options) (*API, error) {
+	if o.Devices == nil || o.Commands == nil || o.Bus == nil || o.Issuer == "" || o.KeysDir == "" {
+		return nil, errors.New("api: Devices, Commands, Bus, Issuer and KeysDir are needed")
+	}
+	setDefaults(&o)
+	keys, err := OpenKeys(o.KeysDir)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := o.Bus.Bucket(ctx, bus.BucketOperators)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := o.Bus.Stream(ctx, bus.StreamAudit)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := openDirectory(ctx, kv, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{
+		opts: o, tokens: newTokens(keys, o), dir: dir, metrics: newMetrics(o.Registry),
+		audit:    openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
+		origins:  map[string]bool{},
+		cross:    http.NewCrossOriginProtection(),
+		inFlight: make(chan struct{}, maxInFlight), strangers: newAllowance(strangerRecords, o.Now),
+	}
+	if err := a.trustOrigins(); err != nil {
+		return nil, err
+	}
+	a.live = newLive(a)
+	dir.changed = a.live.recheck
+	a.endpoints = a.routes()
+	a.document, err = a.openAPI()
+	return a, err
+}
+
+func setDefaults(o *Options) {
+	if o.TokenTTL == 0 {
+		o.TokenTTL = defaultTokenTTL
+	}
+	if o.MaxTokenTTL == 0 {
+		o.MaxTokenTTL = defaultMaxTokenTTL
+	}
+	if o.Skew == 0 {
+		o.Skew = defaultSkew
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+}
+
+func (a *API) trustOrigins() error {
+	for _, origin := range a.opts.Origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
+			return fmt.Errorf("auth.origins: %q: want https://host or https://host:port", origin)
+		}
+		if err := a.cross.AddTrustedOrigin(origin); err != nil {
+			return fmt.Errorf("auth.origins: %w", err)
+		}
+		a.origins[origin] = true
+	}
+	return nil
+}
+
+// Run follows the operators of other nodes, serves live views and removes what has expired, until ctx ends; then it
+// closes all live views and returns once they are gone.
+func (a *API) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.dir.watch(ctx) })
+	g.Go(func() error { return a.live.run(ctx) })
+	g.Go(func() error { return a.sweep(ctx) })
+	return g.Wait()
+}
+
+func (a *API) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := a.dir.sweep(ctx); err != nil && ctx.Err() == nil {
+				a.opts.Log.Warn("expired sessions not removed", "err", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead-hub/fairlead/internal/problem"
+)
+
+// The refusals that adapters return; each has one line in the table below.
+var (
+	ErrDeviceNotFound   = errors.New("there is no such device")
+	ErrDeviceExists     = errors.New("a device of this id exists")
+	ErrDeviceOffline    = errors.New("the device is not on line, and the command may not wait")
+	ErrDeviceDisabled   = errors.New("the device is disabled")
+	ErrKeyNotFound      = errors.New("the device has no such key")
+	ErrKeyExists        = errors.New("the device has a key of this kid")
+	ErrTooManyKeys      = errors.New("the device has as many keys as it may")
+	ErrCommandNotFound  = errors.New("there is no such command")
+	ErrCommandEnded     = errors.New("the command has ended")
+	ErrUnknownCommand   = errors.New("the device announced its commands, and this is none of them")
+	ErrNotConfirmed     = errors.New("the device calls this command dangerous, and it was not confirmed")
+	ErrQueueFull        = errors.New("the device's command queue is full")
+	ErrIdempotencyReuse = errors.New("this Idempotency-Key was used with another body")
+	ErrVersionMismatch  = errors.New("the state has another version")
+	ErrStateTooLarge    = errors.New("the state document is too large")
+	ErrInvalidCursor    = errors.New("the cursor is not one of this list")
+	ErrUnavailable      = errors.New("a part of the hub that this needs cannot serve now")
+)
+
+// The refusals of the API's own parts.
+var (
+	ErrOperatorNotFound = errors.New("there is no such operator")
+	ErrOperatorExists   = errors.New("an operator of this name exists")
+	ErrTooManyOperators = errors.New("there are as many operators as there may be")
+	ErrLastAdmin        = errors.New("this is the last admin who can sign in everywhere")
+	ErrAuditUnavailable = errors.New("the change could not be recorded in the audit log")
+	errUnauthenticated  = errors.New("no valid operator token or session came with the request")
+	errSignIn           = errors.New("the token or sign-in link is not valid; a link works once and for a limited time")
+	errCSRF             = errors.New("the X-CSRF-Token header does not fit the session")
+	errCrossOrigin      = errors.New("the request comes from another site")
+	ErrOverloaded       = errors.New("the hub is busy with as many requests as it takes")
+	errTooManyViewers   = errors.New("there are as many live viewers as the hub takes")
+	errBodyTooLarge     = errors.New("the request body is too large")
+	errNoRoute          = errors.New("there is no such resource")
+)
+
+// Invalid says what is wrong with a request, and where. Adapters return it for what only they can check, as parameters
+// that do not fit a device's schema.
+type Invalid struct {
+	Code   string // empty: invalid_request
+	Path   string
+	Detail string
+	Hint   string
+	Status int // 0: 400
+}
+
+// Error returns the detail.
+func (e *Invalid) Error() string { return e.Detail }
+
+// outcome is how one refusal is told.
+type outcome struct {
+	err    error
+	status int
+	code   string
+	hint   string
+}
+
+// outcomes is the one table from error to status. What is not in it is 500 and told to the log only.
+var outcomes = []outcome{
+	{ErrDeviceNotFound, http.StatusNotFound, "device_not_found", "list devices with GET /api/v1/devices, or add this one with POST"},
+	{ErrDeviceExists, http.StatusConflict, "device_exists", "choose another id, or change this device with PATCH"},
+	{ErrDeviceOffline, http.StatusConflict, "device_offline", "give a ttl above 0 to let the command wait for the device"},
+	{ErrDeviceDisabled, http.StatusConflict, "device_disabled", `enable it with PATCH {"disabled":false}`},
+	{ErrKeyNotFound, http.StatusNotFound, "key_not_found", "the device record lists its keys"},
+	{ErrKeyExists, http.StatusConflict, "key_exists", "choose another kid, or remove the old key first"},
+	{ErrTooManyKeys, http.StatusConflict, "too_many_keys", "remove a key that is no longer used"},
+	{ErrCommandNotFound, http.StatusNotFound, "command_not_found", "commands are kept for 90 days unless configured otherwise"},
+	{ErrCommandEnded, http.StatusConflict, "command_ended", "its final state is in GET /api/v1/commands/{id}"},
+	{ErrUnknownCommand, http.StatusUnprocessableEntity, "unknown_command", "the device record lists the commands that it announced"},
+	{ErrNotConfirmed, http.StatusConflict, "not_confirmed", "repeat with \"confirm\" set to the device's id (fairlead send --yes)"},
+	{ErrQueueFull, http.StatusTooManyRequests, "queue_full", "wait until the device has taken some, or cancel waiting commands"},
+	{ErrIdempotencyReuse, http.StatusConflict, "idempotency_key_reused", "use a new key for a new command"},
+	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
+	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},
+	{ErrInvalidCursor, http.StatusBadRequest, "invalid_cursor", "start again without a cursor"},
+	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "try again; /readyz on the admin listener says what is wrong"},
+	{ErrOperatorNotFound, http.StatusNotFound, "operator_not_found", "list operators with GET /api/v1/operators"},
+	{ErrOperatorExists, http.StatusConflict, "operator_exists", "choose another name, or mint a token for this operator"},
+	{ErrTooManyOperators, http.StatusConflict, "too_many_operators", "remove operators who are gone"},
+	{ErrLastAdmin, http.StatusConflict, "last_admin", "make another admin first"},
+	{ErrAuditUnavailable, http.StatusServiceUnavailable, "audit_unavailable", "the change itself may have been made: read the resource before repeating"},
+	{errUnauthenticated, http.StatusUnauthorized, "unauthenticated", "send Authorization: Bearer <operator token>, or sign in"},
+	{errSignIn, http.StatusUnauthorized, "sign_in_refused", "make a new link with: fairlead operators link NAME"},
+	{errCSRF, http.StatusForbidden, "csrf_token_invalid", "GET /api/v1/session tells the session's csrf token"},
+	{errCrossOrigin, http.StatusForbidden, "cross_origin", "call from the hub's own pages, or list the site in auth.origins"},
+	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "try again in a moment"},
+	{errTooManyViewers, http.StatusServiceUnavailable, "too_many_viewers", "close a live view, or try again later"},
+	{errBodyTooLarge, http.StatusRequestEntityTooLarge, "body_too_large", ""},
+	{errNoRoute, http.StatusNotFound, "not_found", "the calls are described in /api/openapi.json"},
+	{context.DeadlineExceeded, http.StatusGatewayTimeout, "timeout", "the hub took too long; read the resource before repeating a change"},
+}
+
+// toProblem turns an error into the document that the caller gets. known is false for what only the log may hear.
+func toProblem(err error) (doc *problem.Document, known bool) {
+	if d := (*problem.Document)(nil); errors.As(err, &d) {
+		copied := *d
+		return &copied, true
+	}
+	if inv := (*Invalid)(nil); errors.As(err, &inv) {
+		status, code := inv.Status, inv.Code
+		if status == 0 {
+			status = http.StatusBadRequest
+		}
+		if code == "" {
+			code = "invalid_request"
+		}
+		return problem.New(status, code, clip(inv.Detail)).WithPath(clip(dotted(inv.Path))).WithHint(inv.Hint), true
+	}
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return problem.New(o.status, o.code, o.err.Error()).WithHint(o.hint), true
+		}
+	}
+	return problem.New(http.StatusInternalServerError, "internal", "the hub could not do this; its log says why"), false
+}
+
+// dotted writes a JSON pointer as the paths of this API are written: /params/list/0 is params.list[0].
+func dotted(path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return path
+	}
+	out := ""
+	for part := range strings.SplitSeq(path[1:], "/") {
+		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
+		if _, err := strconv.ParseUint(part, 10, 32); err == nil {
+			out += "[" + part + "]"
+		} else {
+			out = join(out, part)
+		}
+	}
+	return out
+}

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// Kind is a kind of live events.
+type Kind string
+
+// The kinds of live events.
+const (
+	PresenceKind  Kind = "presence"
+	TelemetryKind Kind = "telemetry"
+	CommandKind   Kind = "command"
+	StateKind     Kind = "state"
+)
+
+// Kinds lists every Kind.
+var Kinds = []Kind{PresenceKind, TelemetryKind, CommandKind, StateKind}
+
+// The frames of the live socket, and so the payloads on the bus: whoever publishes an event publishes the frame, and the
+// fan-out passes it on as it is.
+type (
+	// PresenceEvent says that a device came or went.
+	PresenceEvent struct {
+		Event  Kind   `json:"event"`
+		Device string `json:"device"`
+		Status Status `json:"status"`
+		Cause  string `json:"cause,omitempty"`
+		Since  int64  `json:"since"`
+	}
+	// TelemetryEvent carries points of one device.
+	TelemetryEvent struct {
+		Event  Kind    `json:"event"`
+		Device string  `json:"device"`
+		Points []Point `json:"points"`
+	}
+	// CommandChange carries a command without its events.
+	CommandChange struct {
+		Event   Kind    `json:"event"`
+		Command Command `json:"command"`
+	}
+	// StateEvent carries a device's whole state after a change.
+	StateEvent struct {
+		Event  Kind   `json:"event"`
+		Device string `json:"device"`
+		TwinState
+	}
+)
+
+// subject is where events of a kind are on the bus.
+func subject(k Kind, device string) (string, error) {
+	switch k {
+	case PresenceKind:
+		return bus.PresenceEvent(device)
+	case TelemetryKind:
+		return bus.TelemetryEvent(device)
+	case CommandKind:
+		return bus.CommandEvent(device)
+	case StateKind:
+		return bus.StateEvent(device)
+	}
+	return "", fmt.Errorf("event kind %q", k)
+}
+
+// Publish puts an event on the bus. It is fire and forget, as live events are: what must not be lost is in a stream.
+func Publish(nc *nats.Conn, k Kind, device string, event any) error {
+	to, err := subject(k, device)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(event)
+	if err != nil {
+		return fmt.Errorf("encode %s event: %w", k, err)
+	}
+	if err := nc.Publish(to, data); err != nil {
+		return fmt.Errorf("publish %s event: %w", k, err)
+	}
+	return nil
+}
+
+// The bounds of what the bus keeps for the fan-out. Beyond them it drops, and the views are told as of any gap.
+const (
+	pendingEvents     = 65_536
+	pendingEventBytes = 64 << 20
+)
+
+// subscribe hears all events of a kind. f runs on one goroutine of the bus.
+func subscribe(nc *nats.Conn, k Kind, f func(device string, payload []byte)) (*nats.Subscription, error) {
+	all, err := subject(k, "*")
+	if err != nil {
+		return nil, err
+	}
+	prefix := strings.TrimSuffix(all, "*")
+	sub, err := nc.Subscribe(all, func(m *nats.Msg) { f(strings.TrimPrefix(m.Subject, prefix), m.Data) })
+	if err != nil {
+		return nil, fmt.Errorf("hear %s events: %w", k, err)
+	}
+	if err := sub.SetPendingLimits(pendingEvents, pendingEventBytes); err != nil {
+		return nil, fmt.Errorf("bound %s events: %w", k, err)
+	}
+	return sub, nil
+}

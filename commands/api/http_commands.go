@@ -1,0 +1,179 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// commandBody is what an operator asks of a device.
+type commandBody struct {
+	Name    string          `json:"name"`
+	Params  json.RawMessage `json:"params"`
+	TTL     *string         `json:"ttl"`
+	Timeout string          `json:"timeout"`
+	Confirm string          `json:"confirm"`
+}
+
+const (
+	maxCommandName    = 64
+	maxIdempotencyKey = 128
+)
+
+func (a *API) postCommand(c *call) (*reply, error) {
+	wait, err := waitOf(c.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	n, err := a.newCommand(c)
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := a.opts.Commands.Create(c.Context(), n)
+	if err != nil {
+		return nil, err
+	}
+	c.audit.Detail = "command " + cmd.ID + " " + n.Name
+	// The device may be at work already; the record is durable before anybody hears of the command.
+	if err := a.recordNow(c, http.StatusAccepted); err != nil {
+		return nil, err
+	}
+	if cmd, err = a.await(c, cmd, wait); err != nil {
+		return nil, err
+	}
+	rep := ok(cmd)
+	if !cmd.Final() {
+		rep.status = http.StatusAccepted
+	}
+	rep.header = http.Header{"Location": {root + "/commands/" + url.PathEscape(cmd.ID)}}
+	return rep, nil
+}
+
+// newCommand reads and checks the request. What only the device's schema knows is checked by the Commander.
+func (a *API) newCommand(c *call) (NewCommand, error) {
+	var b commandBody
+	if err := c.body(&b); err != nil {
+		return NewCommand{}, err
+	}
+	n := NewCommand{
+		Device: c.PathValue("id"), Name: b.Name, Params: b.Params, Actor: c.who.name,
+		IdempotencyKey: c.Header.Get("Idempotency-Key"), Confirm: b.Confirm,
+	}
+	c.audit.Detail = "command " + clip(b.Name)
+	if b.Name == "" || len(b.Name) > maxCommandName || !printable(b.Name) {
+		return n, &Invalid{Code: "invalid_command", Path: "name", Detail: fmt.Sprintf("name: want 1 to %d characters", maxCommandName)}
+	}
+	if len(n.IdempotencyKey) > maxIdempotencyKey || !printable(n.IdempotencyKey) {
+		return n, &Invalid{Code: "invalid_idempotency_key", Path: "Idempotency-Key", Detail: fmt.Sprintf("Idempotency-Key: at most %d printable characters", maxIdempotencyKey)}
+	}
+	if len(b.Params) > 0 && b.Params[0] != '{' {
+		return n, &Invalid{Code: "invalid_type", Path: "params", Detail: "params: want an object"}
+	}
+	if b.TTL != nil {
+		ttl, err := duration("ttl", *b.TTL)
+		if err != nil || ttl < 0 {
+			return n, orNegative(err, "ttl")
+		}
+		n.TTL = &ttl
+	}
+	if b.Timeout != "" {
+		timeout, err := duration("timeout", b.Timeout)
+		if err != nil || timeout <= 0 {
+			return n, orNegative(err, "timeout")
+		}
+		n.Timeout = timeout
+	}
+	return n, nil
+}
+
+func orNegative(err error, path string) error {
+	if err != nil {
+		return err
+	}
+	return &Invalid{Code: "invalid_duration", Path: path, Detail: path + " must not be negative"}
+}
+
+// await waits for the command to end, as long as the caller asked and is there. One who leaves leaves the command intact.
+func (a *API) await(c *call, cmd Command, wait time.Duration) (Command, error) {
+	if wait == 0 || cmd.Final() {
+		return cmd, nil
+	}
+	start := time.Now()
+	defer func() { c.waited += time.Since(start) }()
+	ctx, cancel := context.WithTimeout(c.patience, wait)
+	defer cancel()
+	return a.opts.Commands.Wait(ctx, cmd.ID)
+}
+
+func waitOf(q url.Values) (time.Duration, error) {
+	s := q.Get("wait")
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := duration("wait", s)
+	if err != nil {
+		return 0, err
+	}
+	if wait < 0 || wait > maxWait {
+		return 0, &Invalid{Code: "invalid_parameter", Path: "wait", Detail: fmt.Sprintf("wait %s: want 0 to %s", s, maxWait)}
+	}
+	return wait, nil
+}
+
+func (a *API) getCommand(c *call) (*reply, error) {
+	wait, err := waitOf(c.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := a.opts.Commands.Find(c.Context(), c.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	if cmd, err = a.await(c, cmd, wait); err != nil {
+		return nil, err
+	}
+	return ok(cmd), nil
+}
+
+type commandList struct {
+	Commands []Command `json:"commands"`
+	Cursor   string    `json:"cursor,omitempty"`
+}
+
+func (a *API) getCommands(c *call) (*reply, error) {
+	q := c.URL.Query()
+	p, err := page(q)
+	if err != nil {
+		return nil, err
+	}
+	if s := q.Get("state"); s != "" {
+		if _, known := commandStates[s]; !known {
+			return nil, &Invalid{Code: "invalid_parameter", Path: "state", Detail: fmt.Sprintf("state %q is none of a command", s)}
+		}
+	}
+	query := CommandQuery{Device: q.Get("device"), State: q.Get("state"), Actor: q.Get("actor"), Visible: a.visibleTo(c.who), Page: p}
+	found, err := a.opts.Commands.List(c.Context(), query)
+	if err != nil {
+		return nil, err
+	}
+	if found.Commands == nil {
+		found.Commands = []Command{}
+	}
+	return ok(commandList(found)), nil
+}
+
+func (a *API) deleteCommand(c *call) (*reply, error) {
+	cmd, err := a.opts.Commands.Cancel(c.Context(), c.PathValue("id"), c.who.name)
+	if err != nil {
+		return nil, err
+	}
+	c.audit.Detail = "device " + cmd.Device
+	rep := ok(cmd)
+	if !cmd.Final() {
+		rep.status = http.StatusAccepted // the device is asked
+	}
+	return rep, nil
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/internal/selector"
+)
+
+// identity is who a request comes from, and what that allows.
+type identity struct {
+	name          string
+	role          Role
+	bind          []selector.Selector // all must match; empty: every device
+	tokenSelector string
+	minted        int64 // when its token, link or session was made, Unix milliseconds
+	expires       time.Time
+	session       string // hash of the session's secret; empty: came with a token
+	secret        string // of the session
+}
+
+// sees reports whether the operator's selectors let it see a device with these labels.
+func (w *identity) sees(labels map[string]string) bool {
+	for _, s := range w.bind {
+		if !s.Match(labels) {
+			return false
+		}
+	}
+	return true
+}
+
+// bounded reports whether the operator sees only part of the fleet.
+func (w *identity) bounded() bool { return len(w.bind) > 0 }
+
+// identify finds out who sent r: by Authorization header, by WebSocket subprotocol, or by cookie. A token that is
+// offered but not good is refused even if a good cookie came with it.
+func (a *API) identify(r *http.Request) (*identity, error) {
+	if raw, ok := bearer(r); ok {
+		return a.identifyToken(r.Context(), raw)
+	}
+	c, err := r.Cookie(a.cookieName())
+	if err != nil || len(c.Value) != secretLength {
+		return nil, errUnauthenticated
+	}
+	return a.identifySession(r.Context(), c.Value)
+}
+
+// bearer returns the token of the Authorization header, or on the live path of the subprotocol offer.
+func bearer(r *http.Request) (string, bool) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		scheme, token, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", true // refused as a token, not passed over
+		}
+		return strings.TrimSpace(token), true
+	}
+	if r.URL.Path != livePath {
+		return "", false
+	}
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for offer := range strings.SplitSeq(line, ",") {
+			if token, ok := strings.CutPrefix(strings.TrimSpace(offer), bearerPrefix); ok {
+				return token, true
+			}
+		}
+	}
+	return "", false
+}
+
+func (a *API) identifyToken(ctx context.Context, raw string) (*identity, error) {
+	c, err := a.tokens.verify(raw)
+	if err != nil {
+		a.opts.Log.Debug("operator token refused", "err", err)
+		return nil, errUnauthenticated
+	}
+	who, err := a.identityOf(ctx, c.Subject, c.Selector, c.MintedMS)
+	if err != nil {
+		return nil, err
+	}
+	who.expires = time.Unix(c.Expires, 0)
+	return who, nil
+}
+
+func (a *API) identifySession(ctx context.Context, secret string) (*identity, error) {
+	hash := hashSecret(secret)
+	who, err := a.sessionIdentity(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	who.secret = secret
+	return who, nil
+}
+
+func (a *API) sessionIdentity(ctx context.Context, hash string) (*identity, error) {
+	v, _, err := a.dir.lookup(ctx, sessionPrefix+hash)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := v.(*sessionRecord)
+	if !ok || s.Expires <= a.opts.Now().UnixMilli() {
+		return nil, errUnauthenticated
+	}
+	who, err := a.identityOf(ctx, s.Operator, s.Selector, s.Created)
+	if err != nil {
+		return nil, err
+	}
+	who.session, who.expires = hash, time.UnixMilli(s.Expires)
+	return who, nil
+}
+
+// identityOf is the operator's identity as it stands now, for something made at minted.
+func (a *API) identityOf(ctx context.Context, name, tokenSelector string, minted int64) (*identity, error) {
+	op, _, err := a.dir.operator(ctx, name)
+	if errors.Is(err, ErrOperatorNotFound) {
+		return nil, errUnauthenticated
+	}
+	if err != nil {
+		return nil, err
+	}
+	if op.Disabled || minted < op.TokensNotBefore {
+		return nil, errUnauthenticated
+	}
+	bind, err := bound(op.Selector, tokenSelector)
+	if err != nil {
+		return nil, errUnauthenticated
+	}
+	return &identity{name: name, role: op.Role, bind: bind, tokenSelector: tokenSelector, minted: minted}, nil
+}
+
+// current returns who as it stands now, or why it is nobody any more.
+func (a *API) current(ctx context.Context, who *identity) (*identity, error) {
+	if !who.expires.After(a.opts.Now()) {
+		return nil, errUnauthenticated
+	}
+	if who.session != "" {
+		return a.sessionIdentity(ctx, who.session)
+	}
+	now, err := a.identityOf(ctx, who.name, who.tokenSelector, who.minted)
+	if err != nil {
+		return nil, err
+	}
+	now.expires = who.expires
+	return now, nil
+}
+
+// checkCSRF holds a change that came by cookie against the session's token.
+func (w *identity) checkCSRF(r *http.Request) error {
+	if w.session == "" {
+		return nil
+	}
+	want := csrfOf(w.secret)
+	if subtle.ConstantTimeCompare([]byte(r.Header.Get(csrfHeader)), []byte(want)) != 1 {
+		return errCSRF
+	}
+	return nil
+}
+
+// remote is the caller's address without its port.
+func remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// boundTo writes the selectors of who as one.
+func (w *identity) boundTo() string { return joinSelectors(w.bind) }
+
+func joinSelectors(all []selector.Selector) string {
+	var parts []string
+	for _, s := range all {
+		if !s.Empty() {
+			parts = append(parts, s.String())
+		}
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,189 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Devices is everything that the API asks of the device records. Adapters return the sentinels of errors.go.
+type Devices interface {
+	Fleet
+	Registrar
+	Credentials
+}
+
+// Fleet reads device records and what is known of their links.
+type Fleet interface {
+	List(ctx context.Context, q DeviceQuery) (DevicePage, error)
+	Find(ctx context.Context, id string) (Device, error)
+	// Labels answers from memory: the gate asks it for each request and each live event of a bound operator.
+	Labels(id string) (labels map[string]string, known bool)
+}
+
+// Registrar changes device records.
+type Registrar interface {
+	// Create makes a device, and a token for it unless keys were given.
+	Create(ctx context.Context, d NewDevice) (made Device, token string, err error)
+	Patch(ctx context.Context, id string, p DevicePatch) (Device, error)
+	Delete(ctx context.Context, id string) error
+}
+
+// Credentials changes what a device may prove itself with.
+type Credentials interface {
+	// MintToken makes a token; a ttl of 0 is the default.
+	MintToken(ctx context.Context, id string, ttl time.Duration) (token string, expires time.Time, err error)
+	RevokeTokens(ctx context.Context, id string) error
+	AddKey(ctx context.Context, id string, k NewKey) (Key, error)
+	RemoveKey(ctx context.Context, id, kid string) error
+}
+
+// DeviceQuery picks devices. Selector is what the caller asked for and what the operator is bound to, in one; Match says
+// the same of a device's labels.
+type DeviceQuery struct {
+	Selector string
+	Match    func(labels map[string]string) bool
+	Status   Status // empty: any
+	Text     string // in id, model or a label's value
+	Page
+}
+
+// Page asks for part of a list. Cursor is what the last part returned, empty for the first.
+type Page struct {
+	Cursor string
+	Limit  int
+}
+
+// DevicePage is part of the list; an empty Cursor ends it.
+type DevicePage struct {
+	Devices []Device
+	Cursor  string
+}
+
+// NewDevice is a device to be made.
+type NewDevice struct {
+	ID     string            `json:"id"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Keys   []NewKey          `json:"keys,omitempty"`
+}
+
+// NewKey is a public key, PEM or JWK; one of the two is set.
+type NewKey struct {
+	KID       string          `json:"kid"`
+	PublicKey string          `json:"public_key,omitempty"`
+	JWK       json.RawMessage `json:"jwk,omitempty"`
+}
+
+// DevicePatch changes what is not nil. Labels are merged: a nil value removes a label.
+type DevicePatch struct {
+	Labels   map[string]*string `json:"labels,omitempty"`
+	Disabled *bool              `json:"disabled,omitempty"`
+}
+
+// History answers what a device measured.
+type History interface {
+	Telemetry(ctx context.Context, q HistoryQuery) (HistoryAnswer, error)
+}
+
+// HistoryAnswer is what a device measured. Every and Fn say how values were drawn together, also where the query left it to
+// the store; Every is 0 for points as stored.
+type HistoryAnswer struct {
+	Series []Series
+	Every  time.Duration
+	Fn     string
+}
+
+// HistoryQuery is checked before it is asked: names hold no quotes, From is before To, and From, To and Every make at
+// most Limit values a series. An empty Measurement or Fields means all; Every 0
+// means as stored if that fits Limit, else drawn together so that it does.
+type HistoryQuery struct {
+	Device, Measurement string
+	Fields              []string
+	From, To            time.Time
+	Every               time.Duration
+	Fn                  string // mean, min, max, first, last, sum, count, median, spread or stddev; empty with Every 0
+	Limit               int
+}
+
+// Commander records commands and knows what became of them.
+type Commander interface {
+	// Create records a command durably and starts its delivery. The same key and body again return the first command.
+	Create(ctx context.Context, c NewCommand) (Command, error)
+	// Wait returns the command once it has ended, or as it stands when ctx ends, then without an error.
+	Wait(ctx context.Context, id string) (Command, error)
+	Find(ctx context.Context, id string) (Command, error)
+	List(ctx context.Context, q CommandQuery) (CommandPage, error)
+	Cancel(ctx context.Context, id, actor string) (Command, error)
+}
+
+// NewCommand is an order. A nil TTL or zero Timeout is the default; a TTL of 0 means only if the device is on line now.
+type NewCommand struct {
+	Device, Name   string
+	Params         json.RawMessage
+	TTL            *time.Duration
+	Timeout        time.Duration
+	Actor          string
+	IdempotencyKey string
+	Confirm        string // the device's id, for commands that it calls dangerous
+}
+
+// CommandQuery picks commands, newest first. Visible is nil for an operator who may see all.
+type CommandQuery struct {
+	Device, State, Actor string
+	Visible              func(device string) bool
+	Page
+}
+
+// CommandPage is part of the list, without events; an empty Cursor ends it.
+type CommandPage struct {
+	Commands []Command
+	Cursor   string
+}
+
+// Twin holds desired and reported state.
+type Twin interface {
+	State(ctx context.Context, device string) (TwinState, error)
+	// PatchDesired merges patch [RFC7396] if version is nil or the current one, else ErrVersionMismatch.
+	PatchDesired(ctx context.Context, device string, patch json.RawMessage, version *uint64) (TwinState, error)
+}
+
+// BridgeStatus tells how the MQTT connections are.
+type BridgeStatus interface {
+	Status(ctx context.Context) (Bridge, error)
+}
+
+// Deadletters lists refused points and puts them back into the log.
+type Deadletters interface {
+	List(ctx context.Context, q DeadletterQuery) (DeadletterPage, error)
+	// Replay puts back the given ones, or with none given all of the device, or with no device all. It returns how many.
+	Replay(ctx context.Context, device string, ids []uint64) (int, error)
+}
+
+// DeadletterQuery picks refused points. Visible is nil for an operator who may see all.
+type DeadletterQuery struct {
+	Device  string
+	Visible func(device string) bool
+	Page
+}
+
+// DeadletterPage is part of the list; an empty Cursor ends it.
+type DeadletterPage struct {
+	Deadletters []Deadletter
+	Cursor      string
+}
+
+// Nodes tells who is in the cluster.
+type Nodes interface {
+	Nodes(ctx context.Context) ([]Node, error)
+}
+
+// Trace shows the last frames of one device.
+type Trace interface {
+	Frames(ctx context.Context, device string, limit int) ([]TraceFrame, error)
+}
+
+// Watcher is told which devices' telemetry somebody looks at, "*" for all, so that live events cost nothing when nobody
+// looks. It must not block.
+type Watcher interface {
+	Watch(device string, on bool)
+}

@@ -1,0 +1,194 @@
+package api
+
+import "encoding/json"
+
+// Device is a device as operators see it. Times are Unix milliseconds; what is absent is not known.
+type Device struct {
+	ID       string            `json:"id"`
+	Labels   map[string]string `json:"labels"`
+	Model    string            `json:"model,omitempty"`
+	Firmware string            `json:"firmware,omitempty"`
+	Disabled bool              `json:"disabled"`
+	Created  int64             `json:"created"`
+	Link     string            `json:"link,omitempty"` // websocket or mqtt:<connection>
+	Status   Status            `json:"status"`
+	Since    int64             `json:"since,omitempty"`
+	LastSeen int64             `json:"last_seen,omitempty"`
+	Cause    string            `json:"cause,omitempty"`
+	Session  string            `json:"session,omitempty"`
+	Epoch    uint64            `json:"epoch,omitempty"`
+	Node     string            `json:"node,omitempty"`
+	Keys     []Key             `json:"keys"`
+	Commands []CommandSpec     `json:"commands"`
+	Last     map[string]Value  `json:"last,omitempty"` // by measurement.field
+}
+
+// Status says whether a device is on the line.
+type Status string
+
+// The states of a device's link.
+const (
+	Online  Status = "online"
+	Offline Status = "offline"
+	Never   Status = "never"
+)
+
+// Key is a public key of a device, without its material.
+type Key struct {
+	KID string `json:"kid"`
+	Alg string `json:"alg"`
+}
+
+// CommandSpec is a command that a device announced.
+type CommandSpec struct {
+	Name      string          `json:"name"`
+	Title     string          `json:"title,omitempty"`
+	Params    json.RawMessage `json:"params,omitempty"`
+	Dangerous bool            `json:"dangerous,omitempty"`
+}
+
+// Value is the last value of a field.
+type Value struct {
+	Time  int64 `json:"time"`
+	Value any   `json:"value"` // float64, bool or string
+}
+
+// Point is a point of a live telemetry event.
+type Point struct {
+	Measurement string            `json:"measurement"`
+	Time        int64             `json:"time"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	Fields      map[string]any    `json:"fields"`
+}
+
+// Series is the history of one field. Times and Values have one length.
+type Series struct {
+	Measurement string            `json:"measurement"`
+	Field       string            `json:"field"`
+	Tags        map[string]string `json:"tags"`
+	Times       []int64           `json:"times"`
+	Values      []any             `json:"values"`
+}
+
+// Command is a command and what became of it.
+type Command struct {
+	ID       string           `json:"id"`
+	Device   string           `json:"device"`
+	Name     string           `json:"name"`
+	Params   json.RawMessage  `json:"params,omitempty"`
+	State    string           `json:"state"`
+	Late     bool             `json:"late"`
+	Evidence string           `json:"evidence,omitempty"`
+	Actor    string           `json:"actor"`
+	Created  int64            `json:"created"`
+	Expires  int64            `json:"expires"`
+	Attempt  int              `json:"attempt"`
+	Progress *CommandProgress `json:"progress,omitempty"`
+	Result   json.RawMessage  `json:"result,omitempty"`
+	Error    *CommandFault    `json:"error,omitempty"`
+	Events   []CommandEvent   `json:"events,omitempty"`
+}
+
+// CommandProgress is how far a device says it is.
+type CommandProgress struct {
+	Percent float64 `json:"percent"`
+	Message string  `json:"message,omitempty"`
+}
+
+// CommandFault is why a command failed or was rejected.
+type CommandFault struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// CommandEvent is one line of a command's time line.
+type CommandEvent struct {
+	Time     int64  `json:"time"`
+	State    string `json:"state"`
+	Node     string `json:"node,omitempty"`
+	Session  string `json:"session,omitempty"`
+	Epoch    uint64 `json:"epoch,omitempty"`
+	Actor    string `json:"actor,omitempty"`
+	Evidence string `json:"evidence,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+}
+
+// commandStates are the states of a command, with true for those that end it.
+var commandStates = map[string]bool{
+	"queued": false, "sent": false, "delivered": false, "running": false,
+	"succeeded": true, "failed": true, "rejected": true, "expired": true, "timed_out": true, "cancelled": true,
+}
+
+// Final reports whether the command has ended.
+func (c Command) Final() bool { return commandStates[c.State] }
+
+// TwinState is the desired state beside the reported one.
+type TwinState struct {
+	Desired         json.RawMessage `json:"desired"`
+	DesiredVersion  uint64          `json:"desired_version"`
+	Reported        json.RawMessage `json:"reported"`
+	ReportedVersion uint64          `json:"reported_version"`
+	Difference      json.RawMessage `json:"difference"`
+}
+
+// Deadletter is a point that InfluxDB refused.
+type Deadletter struct {
+	ID     uint64 `json:"id"`
+	Time   int64  `json:"time"`
+	Device string `json:"device"`
+	Reason string `json:"reason"`
+	Line   string `json:"line"`
+}
+
+// Bridge is the MQTT side: its connections.
+type Bridge struct {
+	Connections []BridgeConnection `json:"connections"`
+}
+
+// BridgeConnection is one broker, how it is, and what was seen on it.
+type BridgeConnection struct {
+	Name       string        `json:"name"`
+	URL        string        `json:"url"`
+	Profiles   []string      `json:"profiles"`
+	State      string        `json:"state"` // connecting, connected, down or stopped
+	Since      int64         `json:"since"`
+	LastError  string        `json:"last_error,omitempty"`
+	ErrorTime  int64         `json:"error_time,omitempty"`
+	Received   uint64        `json:"received"`
+	Acked      uint64        `json:"acked"`
+	Published  uint64        `json:"published"`
+	Dropped    uint64        `json:"dropped"`
+	Topics     []BridgeTopic `json:"topics"`
+	MoreTopics uint64        `json:"more_topics,omitempty"` // messages of topics beyond those remembered
+}
+
+// BridgeTopic is a topic seen on a connection.
+type BridgeTopic struct {
+	Topic     string `json:"topic"`
+	Mapped    bool   `json:"mapped"`
+	Messages  uint64 `json:"messages"`
+	Dropped   uint64 `json:"dropped,omitempty"`
+	LastTime  int64  `json:"last_time"`
+	LastError string `json:"last_error,omitempty"`
+}
+
+// Node is one hub of the cluster.
+type Node struct {
+	Name     string `json:"name"`
+	Self     bool   `json:"self"`
+	Version  string `json:"version,omitempty"`
+	Started  int64  `json:"started,omitempty"`
+	Seen     int64  `json:"seen"`
+	Sessions int    `json:"sessions"`
+}
+
+// TraceFrame is one frame of a device with its fate.
+type TraceFrame struct {
+	Time      int64  `json:"time"`
+	Direction string `json:"direction"` // in or out
+	Session   string `json:"session,omitempty"`
+	Type      string `json:"type,omitempty"`
+	Bytes     int    `json:"bytes"`
+	Fate      string `json:"fate"`
+	Frame     string `json:"frame,omitempty"`
+}

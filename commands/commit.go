@@ -1,0 +1,300 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// proposal is an entry on its way into the log. done is called once, never with a lock held and never blocking: with
+// the command and whether the entry had an effect, or with why it was not recorded.
+type proposal struct {
+	device string
+	entry  entry
+	done   func(t *tracked, effective bool, err error)
+}
+
+// outgoing is a message on its way into the log.
+type outgoing struct {
+	device string
+	msg    message
+	props  []*proposal
+	size   int
+
+	seq uint64 // once it is there
+	err error  // once it was refused
+}
+
+// committer is the group commit: while one commit is being synced, the next fills. One commit is in flight at a time,
+// so the log has the order in which events were proposed.
+type committer struct {
+	// static after newCommitter
+	js      jetstream.JetStream
+	nc      *nats.Conn
+	from    string // names this run of this node in the log
+	begin   func(out []*outgoing)
+	end     func(out []*outgoing)
+	metrics *metrics
+	wake    chan struct{} // something waits
+	hurry   chan struct{} // somebody waits for it
+
+	// guarded by mu
+	mu      sync.Mutex
+	pending []*proposal
+	urgent  bool
+	closed  bool
+
+	// owned by Run
+	n uint64
+}
+
+// newCommitter returns a committer that calls begin before messages are published and end once each has its place
+// or its refusal.
+func newCommitter(js jetstream.JetStream, nc *nats.Conn, from string, m *metrics, begin, end func([]*outgoing)) *committer {
+	return &committer{
+		js: js, nc: nc, from: from, metrics: m, begin: begin, end: end,
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+	}
+}
+
+// propose adds p to the next commit. Urgent ones start it; others wait for one a little. It never blocks.
+func (k *committer) propose(p *proposal, urgent bool) error {
+	k.mu.Lock()
+	if k.closed || len(k.pending) >= maxPending {
+		closed := k.closed
+		k.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		return ErrOverloaded
+	}
+	k.pending = append(k.pending, p)
+	first := len(k.pending) == 1
+	hurry := urgent && !k.urgent
+	k.urgent = k.urgent || urgent
+	k.mu.Unlock()
+	if hurry {
+		signal(k.hurry)
+	}
+	if first {
+		signal(k.wake)
+	}
+	return nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run commits until ctx ends; then it takes no more and commits what it has. abort ends also that.
+func (k *committer) Run(ctx, abort context.Context) {
+	lazy := time.NewTimer(lazyDelay)
+	defer lazy.Stop()
+	for {
+		select {
+		case <-k.wake:
+		case <-ctx.Done():
+			k.close()
+			for k.commit(abort) {
+			}
+			return
+		}
+		k.mu.Lock()
+		urgent := k.urgent
+		k.mu.Unlock()
+		if !urgent {
+			lazy.Reset(lazyDelay)
+			select {
+			case <-k.hurry:
+			case <-lazy.C:
+			case <-ctx.Done():
+			}
+		}
+		for k.commit(abort) && ctx.Err() == nil {
+		}
+	}
+}
+
+func (k *committer) close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+}
+
+// commit publishes one group and reports whether more waits that should not.
+func (k *committer) commit(ctx context.Context) bool {
+	out, more := k.next()
+	if len(out) == 0 {
+		return more
+	}
+	start := time.Now()
+	events := 0
+	for _, o := range out {
+		events += len(o.props)
+	}
+	k.begin(out)
+	k.publish(ctx, out)
+	k.metrics.commitSeconds.Observe(time.Since(start).Seconds())
+	k.metrics.commitEvents.Observe(float64(events))
+	k.end(out)
+	return more
+}
+
+// next takes what waits, up to the size of one commit, and packs it: one message holds the events of one device.
+func (k *committer) next() (out []*outgoing, more bool) {
+	k.mu.Lock()
+	take, bytes := 0, 0
+	last := make(map[string]*outgoing, min(len(k.pending), batchMessages))
+	for _, p := range k.pending {
+		o, size := last[p.device], p.entry.size()
+		if bytes += size; take > 0 && (bytes > batchBytes || o == nil && len(out) == batchMessages || o != nil && o.size+size > messageBytes) {
+			break
+		}
+		if o == nil {
+			o = &outgoing{device: p.device}
+			last[p.device], out = o, append(out, o)
+		}
+		o.props, o.size = append(o.props, p), o.size+size
+		take++
+	}
+	if k.pending = k.pending[take:]; len(k.pending) == 0 {
+		k.pending, k.urgent = nil, false
+	}
+	more = len(k.pending) > 0
+	k.mu.Unlock()
+	for _, o := range out {
+		k.n++
+		o.msg = message{From: k.from, N: k.n, Events: make([]entry, len(o.props))}
+		for i, p := range o.props {
+			o.msg.Events[i] = p.entry
+		}
+	}
+	return out, more
+}
+
+// publish gives every message its place or its refusal. What became unclear, because an answer of the server was
+// lost, is published again until it is clear: the log's readers count a message once.
+func (k *committer) publish(ctx context.Context, out []*outgoing) {
+	todo := make([]*nats.Msg, 0, len(out))
+	left := make([]*outgoing, 0, len(out))
+	for _, o := range out {
+		m, err := encode(o)
+		if err != nil {
+			o.err = err
+			continue
+		}
+		todo, left = append(todo, m), append(left, o)
+	}
+	backoff := minBackoff
+	for tries := 0; len(left) > 0; tries++ {
+		if len(left) > singles && tries == 0 {
+			k.batch(ctx, todo, left)
+		} else {
+			k.single(ctx, todo, left)
+		}
+		n := 0
+		for i, o := range left {
+			if o.seq == 0 && o.err == nil {
+				left[n], todo[n] = o, clean(todo[i])
+				n++
+			}
+		}
+		if left, todo = left[:n], todo[:n]; n == 0 {
+			return
+		}
+		k.metrics.commitRetries.Inc()
+		select {
+		case <-time.After(backoff):
+			backoff = min(2*backoff, maxBackoff)
+		case <-ctx.Done():
+			for _, o := range left {
+				o.err = fmt.Errorf("%w: the log did not answer", ErrClosed)
+			}
+			return
+		}
+	}
+}
+
+func encode(o *outgoing) (*nats.Msg, error) {
+	subject, err := bus.CommandSubject(o.device)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(&o.msg)
+	if err != nil {
+		return nil, fmt.Errorf("encode command events: %w", err)
+	}
+	return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}, nil
+}
+
+// clean is m without what a failed attempt left on it.
+func clean(m *nats.Msg) *nats.Msg {
+	return &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{}}
+}
+
+// batch publishes all in one atomic batch, which is synced once. A message without place or refusal afterwards is
+// unclear; so is a batch that the server refuses for another reason than room, for one of its messages may be at fault.
+func (k *committer) batch(ctx context.Context, msgs []*nats.Msg, out []*outgoing) {
+	ack, err := jetstreamext.PublishMsgBatch(ctx, k.js, msgs, jetstreamext.BatchFlowControl{})
+	for i, o := range out {
+		switch {
+		case err == nil:
+			o.seq = ack.Sequence - uint64(len(out)-1-i)
+		case bus.IsFull(err):
+			o.err = refusal(err)
+		}
+	}
+}
+
+// single publishes one after another without waiting in between; each is synced by itself.
+func (k *committer) single(ctx context.Context, msgs []*nats.Msg, out []*outgoing) {
+	acks := make([]jetstream.PubAckFuture, len(msgs))
+	for i, m := range msgs {
+		ack, err := k.js.PublishMsgAsync(m)
+		if err != nil {
+			out[i].err = refusal(err)
+			continue
+		}
+		acks[i] = ack
+	}
+	for i, ack := range acks {
+		if ack == nil {
+			continue
+		}
+		select {
+		case ok := <-ack.Ok():
+			out[i].seq = ok.Sequence
+		case err := <-ack.Err():
+			out[i].err = refusal(err)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// refusal returns the error of a publish that certainly stored nothing, or nil if that is not certain.
+func refusal(err error) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return nil
+	}
+	if bus.IsFull(err) {
+		return fmt.Errorf("%w: %w", ErrLogFull, err)
+	}
+	if api.Code >= 500 { // a leader changes, a server starts
+		return nil
+	}
+	return fmt.Errorf("record command: %w", err)
+}

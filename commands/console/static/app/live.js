@@ -1,0 +1,195 @@
+// The live link: a WebSocket that is always being had or being got back, and that says which.
+import { get, hubNow } from './api.js';
+import { Topic } from './topic.js';
+
+const subprotocol = 'fairlead.live.v1';
+const firstRetryMs = 500;
+const longestRetryMs = 30_000;
+const openWithinMs = 10_000;
+const quietMs = 30_000; // after so long without a frame the hub is asked whether it is still there
+const steadyMs = 5_000; // a link that held so long has earned a fresh start of the back-off
+
+class LiveLink {
+  changes = new Topic();
+  up = false;
+  downSince = 0;
+  retryAt = 0;
+
+  #socket = null;
+  #wanted = null; // what to subscribe to; null: nothing, and no socket
+  #attempt = 0;
+  #retryTimer = 0;
+  #openTimer = 0;
+  #quietTimer = 0;
+  #openedAt = 0;
+  #lastFrame = 0;
+
+  constructor({ onEvent, onUp }) {
+    this.onEvent = onEvent;
+    this.onUp = onUp;
+  }
+
+  get wanted() { return this.#wanted !== null; }
+
+  // want replaces the subscription. Asking for nothing closes the link.
+  want(subscription) {
+    const text = subscription && JSON.stringify({ subscribe: subscription });
+    if (text === this.#wanted) return;
+    this.#wanted = text;
+    if (!text) this.#stop();
+    else if (this.up) this.#socket.send(text);
+    else if (!this.#socket && !this.#retryTimer) this.#open();
+  }
+
+  // retryNow is for the operator who does not want to wait, and for a network that came back.
+  retryNow() {
+    if (!this.#wanted || this.#socket) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = 0;
+    this.#open();
+  }
+
+  // dropped is told when the browser knows that there is no network: waiting for TCP to notice takes minutes.
+  dropped() { if (this.#socket) this.#lost(this.#socket); }
+
+  #open() {
+    this.retryAt = 0;
+    const socket = new WebSocket(`${window.location.origin.replace(/^http/, 'ws')}/api/v1/live`, [subprotocol]);
+    this.#socket = socket;
+    this.#openTimer = setTimeout(() => this.#lost(socket), openWithinMs);
+    socket.onopen = () => this.#opened(socket);
+    socket.onmessage = (message) => this.#received(message.data);
+    socket.onclose = () => this.#lost(socket);
+    this.changes.changed();
+  }
+
+  #opened(socket) {
+    if (socket !== this.#socket) return;
+    clearTimeout(this.#openTimer);
+    const again = this.downSince !== 0;
+    this.up = true;
+    this.downSince = 0;
+    this.#openedAt = Date.now();
+    this.#lastFrame = Date.now();
+    this.#quietTimer = setInterval(() => this.#checkQuiet(socket), quietMs / 2);
+    socket.send(this.#wanted);
+    this.changes.now();
+    this.onUp(again);
+  }
+
+  #received(data) {
+    this.#lastFrame = Date.now();
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch {
+      return; // not ours to repair; the hub sends JSON
+    }
+    if (event && typeof event === 'object') this.onEvent(event);
+  }
+
+  // A socket can be dead without a close for as long as TCP likes, so silence is followed by a question.
+  async #checkQuiet(socket) {
+    if (Date.now() - this.#lastFrame < quietMs) return;
+    try {
+      await get('/session', { waitMs: 10_000 });
+      this.#lastFrame = Date.now();
+    } catch (problem) {
+      if (problem.unreachable) this.#lost(socket);
+    }
+  }
+
+  #lost(socket) {
+    if (socket !== this.#socket) return;
+    this.#release();
+    if (!this.#wanted) return;
+    if (this.#openedAt && Date.now() - this.#openedAt > steadyMs) this.#attempt = 0;
+    this.#openedAt = 0;
+    this.downSince ||= hubNow();
+    const ceiling = Math.min(longestRetryMs, firstRetryMs * 2 ** this.#attempt++);
+    const waitMs = ceiling / 2 + Math.random() * ceiling / 2;
+    this.retryAt = Date.now() + waitMs;
+    this.#retryTimer = setTimeout(() => { this.#retryTimer = 0; this.#open(); }, waitMs);
+    this.changes.now();
+    // A refused upgrade has no status here; the session call says whether we are still signed in.
+    get('/session').catch(() => {});
+  }
+
+  #stop() {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = 0;
+    this.#release();
+    this.downSince = 0;
+    this.retryAt = 0;
+    this.#attempt = 0;
+    this.changes.changed();
+  }
+
+  #release() {
+    clearTimeout(this.#openTimer);
+    clearInterval(this.#quietTimer);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.up = false;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+}
+
+const listeners = new Map(); // event name -> set of functions
+const reconnected = new Set();
+
+export const gaps = { changes: new Topic(200), dropped: 0, dismissed: 0 };
+
+// on calls the function with each event of that name until the returned function is called.
+export function on(name, told) {
+  if (!listeners.has(name)) listeners.set(name, new Set());
+  listeners.get(name).add(told);
+  return () => listeners.get(name).delete(told);
+}
+
+// onReconnect is called after a link came back: what happened meanwhile has to be fetched.
+export function onReconnect(told) {
+  reconnected.add(told);
+  return () => reconnected.delete(told);
+}
+
+function dispatch(event) {
+  if (event.event === 'gap') {
+    gaps.dropped += event.dropped ?? 0;
+    gaps.changes.changed();
+  }
+  for (const told of listeners.get(event.event) ?? []) told(event);
+}
+
+const linkOptions = { onEvent: dispatch, onUp: (again) => { if (again) for (const told of reconnected) told(); } };
+
+// Two links, because they want different devices: what few things happen to all of the fleet (who is on line, what
+// became of a command), and the stream of values of the devices that are in view.
+export const watch = new LiveLink(linkOptions);
+export const values = new LiveLink(linkOptions);
+const links = [watch, values];
+
+export const everything = { events: ['presence', 'command'] };
+
+// linkState is what the operator is told: the worse of the two.
+export function linkState() {
+  const wanted = links.filter((link) => link.wanted);
+  if (!wanted.length) return { state: 'idle' };
+  if (wanted.every((link) => link.up)) return { state: 'up' };
+  const down = wanted.filter((link) => link.downSince);
+  if (!down.length) return { state: 'opening' };
+  const retries = down.map((link) => link.retryAt).filter(Boolean);
+  return {
+    state: 'down',
+    since: Math.min(...down.map((link) => link.downSince)),
+    retryAt: retries.length ? Math.min(...retries) : 0,
+  };
+}
+
+export function retryNow() { for (const link of links) link.retryNow(); }
+
+window.addEventListener('online', retryNow);
+window.addEventListener('offline', () => { for (const link of links) link.dropped(); });
+document.addEventListener('visibilitychange', () => { if (!document.hidden) retryNow(); });

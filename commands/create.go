@@ -1,0 +1,235 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Create records a command and sends it on its way. It returns once the command is durable; an OnlineOnly command also
+// has left the queue by then, or is refused with ErrOffline. With an idempotency key that was used before for the same
+// request it returns the command made then.
+//
+// A context that ends meanwhile ends only the waiting: the command may have been recorded.
+func (r *Router) Create(ctx context.Context, q Request) (Command, error) {
+	if err := r.awaitReady(ctx); err != nil {
+		return Command{}, err
+	}
+	o, err := r.check(&q)
+	if err != nil {
+		r.metrics.refuse(err)
+		return Command{}, err
+	}
+	c, err := r.create(ctx, &q, o)
+	if err != nil {
+		r.metrics.refuse(err)
+	}
+	return c, err
+}
+
+func (r *Router) create(ctx context.Context, q *Request, o *order) (Command, error) {
+	for {
+		t, busy, known, err := r.admit(ctx, q, o)
+		switch {
+		case err != nil:
+			return Command{}, err
+		case known != "":
+			return r.Command(ctx, known)
+		case busy != nil: // the same key is on its way
+			select {
+			case <-busy:
+			case <-ctx.Done():
+				return Command{}, ctx.Err()
+			}
+		case t == nil: // another node was first with this key
+		case q.OnlineOnly:
+			return r.awaitLeft(ctx, t)
+		default:
+			return r.snapshot(t), nil
+		}
+	}
+}
+
+// admit records a command if there is room for it. It returns instead the id of the command that the key stands for,
+// or what to wait for while that is being made.
+func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, busy chan struct{}, known string, err error) {
+	node, online := r.presence.Node(q.Device)
+	if q.OnlineOnly && !online {
+		return nil, nil, "", ErrOffline
+	}
+	now := time.Now()
+	e := r.entry(created, "")
+	e.Time, e.Actor = now.UnixMilli(), q.Actor
+	ord := *o
+	ord.Suffix, ord.Expires = newSuffix(), now.Add(r.ttl(q)).UnixMilli()
+	e.Order = &ord
+	type answer struct {
+		t   *tracked
+		err error
+	}
+	heard := make(chan answer, 1)
+
+	r.mu.Lock()
+	if ord.Key != "" {
+		if k := r.keys.find(ord.Key, now); k != nil {
+			r.mu.Unlock()
+			if k.body != ord.Body {
+				return nil, nil, "", ErrKeyReused
+			}
+			return nil, nil, k.id, nil
+		}
+		if busy := r.keys.pending[ord.Key]; busy != nil {
+			r.mu.Unlock()
+			return nil, busy, "", nil
+		}
+	}
+	p, err := r.roomLocked(q.Device)
+	if err != nil {
+		r.mu.Unlock()
+		return nil, nil, "", err
+	}
+	if online && p.idle(r.cfg.SentPerDevice) {
+		ord.Grant = node
+	}
+	p.pending++
+	if ord.Key != "" {
+		r.keys.pending[ord.Key] = make(chan struct{})
+	}
+	prop := &proposal{device: q.Device, entry: e, done: func(t *tracked, _ bool, err error) {
+		r.admitted(q.Device, ord.Key)
+		heard <- answer{t, err}
+	}}
+	// Proposed under the lock: the log has the commands of a device in the order in which they were let in.
+	err = r.propose(prop, true)
+	r.mu.Unlock()
+	if err != nil {
+		r.admitted(q.Device, ord.Key)
+		return nil, nil, "", err
+	}
+	select {
+	case a := <-heard:
+		return a.t, nil, "", a.err
+	case <-ctx.Done():
+		return nil, nil, "", ctx.Err()
+	}
+}
+
+// admitted ends an admission, however it went.
+func (r *Router) admitted(device, key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.pipes[device]; p != nil {
+		p.pending--
+		r.tidyLocked(p)
+	}
+	if key != "" {
+		close(r.keys.pending[key])
+		delete(r.keys.pending, key)
+	}
+}
+
+// roomLocked returns the device's pipe if one more command may go in.
+func (r *Router) roomLocked(device string) (*pipe, error) {
+	if len(r.ledger.open) >= r.cfg.MaxOpen || r.ledger.openBytes >= maxOpenBytes {
+		return nil, ErrOverloaded
+	}
+	p := r.pipeLocked(device)
+	if n := p.waiting(); n >= r.cfg.QueuePerDevice {
+		r.tidyLocked(p)
+		return nil, fmt.Errorf("%w: %d commands wait for %s", ErrQueueFull, n, device)
+	}
+	return p, nil
+}
+
+// ttl is how long the command may wait. What is for now or never gets the time that its answer has.
+func (r *Router) ttl(q *Request) time.Duration {
+	switch {
+	case q.OnlineOnly:
+		return r.timeout(q)
+	case q.TTL == 0:
+		return r.cfg.DefaultTTL
+	}
+	return q.TTL
+}
+
+func (r *Router) timeout(q *Request) time.Duration {
+	if q.Timeout == 0 {
+		return r.cfg.DefaultTimeout
+	}
+	return q.Timeout
+}
+
+// check reports what is wrong with a request before anything is recorded.
+func (r *Router) check(q *Request) (*order, error) {
+	if !r.devices.Known(q.Device) {
+		return nil, ErrUnknownDevice
+	}
+	if err := r.checkForm(q); err != nil {
+		return nil, err
+	}
+	params, err := r.compact(q.Params)
+	if err != nil {
+		return nil, err
+	}
+	spec, announced, known := r.devices.Spec(q.Device, q.Name)
+	if announced && !known {
+		return nil, fmt.Errorf("%w: %q", ErrUnknownCommand, q.Name)
+	}
+	if known {
+		if err := r.schemas.check(spec.Params, params); err != nil {
+			return nil, err
+		}
+		if spec.Dangerous && q.Confirm != q.Device {
+			return nil, ErrConfirmRequired
+		}
+	}
+	o := &order{Name: q.Name, Params: params, TimeoutMS: r.timeout(q).Milliseconds(), OnlineOnly: q.OnlineOnly}
+	o.Key, o.Body = digests(q, o)
+	return o, nil
+}
+
+func (r *Router) checkForm(q *Request) error {
+	switch {
+	case q.Name == "" || len(q.Name) > maxNameBytes || !printable(q.Name):
+		return invalid("/name", fmt.Sprintf("must be 1 to %d printable characters", maxNameBytes))
+	case q.TTL < 0 || q.TTL > r.cfg.MaxTTL:
+		return invalid("/ttl", fmt.Sprintf("must be at most %s", r.cfg.MaxTTL))
+	case q.TTL > 0 && q.TTL < time.Millisecond:
+		return invalid("/ttl", "must be at least 1ms")
+	case q.Timeout < 0 || q.Timeout > r.cfg.MaxTimeout:
+		return invalid("/timeout", fmt.Sprintf("must be at most %s", r.cfg.MaxTimeout))
+	case q.Timeout > 0 && q.Timeout < time.Millisecond:
+		return invalid("/timeout", "must be at least 1ms")
+	case len(q.IdempotencyKey) > maxKeyBytes:
+		return invalid("", fmt.Sprintf("Idempotency-Key: must be at most %d bytes", maxKeyBytes))
+	case len(q.Actor) > maxActorBytes:
+		return invalid("", fmt.Sprintf("actor: must be at most %d bytes", maxActorBytes))
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// compact checks that params are JSON of bounded size, and drops the blanks.
+func (r *Router) compact(params json.RawMessage) (json.RawMessage, error) {
+	if len(params) == 0 {
+		return nil, nil
+	}
+	if len(params) > r.cfg.ParamsBytes {
+		return nil, invalid("/params", fmt.Sprintf("%d bytes; must be at most %d", len(params), r.cfg.ParamsBytes))
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, params); err != nil {
+		return nil, invalid("/params", err.Error())
+	}
+	return b.Bytes(), nil
+}

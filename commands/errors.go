@@ -1,0 +1,55 @@
+package commands
+
+import "errors"
+
+// What Create, Cancel, Wait and List refuse with. The HTTP status of each is decided in commands/api.
+var (
+	// ErrUnknownDevice says that no record of the device exists.
+	ErrUnknownDevice = errors.New("device is not known")
+	// ErrUnknownCommand says that the device announced its commands and this is none of them.
+	ErrUnknownCommand = errors.New("the device announced no such command")
+	// ErrInvalidRequest says that a part of the request other than its parameters cannot be.
+	ErrInvalidRequest = errors.New("request is not valid")
+	// ErrInvalidParams says that the parameters do not fit the schema that the device announced.
+	ErrInvalidParams = errors.New("parameters do not fit the announced schema")
+	// ErrConfirmRequired says that the command is dangerous and was not confirmed with the device's id.
+	ErrConfirmRequired = errors.New("dangerous command is not confirmed with the device id")
+	// ErrOffline says that the command was for now or never, and the device is not on line.
+	ErrOffline = errors.New("device is not on line")
+	// ErrQueueFull says that too many commands already wait for the device.
+	ErrQueueFull = errors.New("the device's queue is full")
+	// ErrOverloaded says that the hub holds as many open commands as it may.
+	ErrOverloaded = errors.New("too many open commands")
+	// ErrKeyReused says that the idempotency key already stands for another request.
+	ErrKeyReused = errors.New("idempotency key was used for another request")
+	// ErrNotFound says that there is no such command, or none any more.
+	ErrNotFound = errors.New("command not found")
+	// ErrFinal says that the command had ended before it could be cancelled.
+	ErrFinal = errors.New("command has already ended")
+	// ErrLogFull says that the command log has no room: nothing was recorded.
+	ErrLogFull = errors.New("command log is full")
+	// ErrClosed says that the router is stopping: nothing was recorded.
+	ErrClosed = errors.New("commands are stopping")
+	// ErrUnsupported is what a Link returns when the device can never be asked that, as a bridged one of another kind. The
+	// command is then rejected.
+	ErrUnsupported = errors.New("the device cannot be asked that")
+	// ErrNotConnected is what a Link returns when the device has no live session on this node.
+	ErrNotConnected = errors.New("device has no session on this node")
+)
+
+// InvalidError names the faulty part of a request. It is ErrInvalidRequest or ErrInvalidParams.
+type InvalidError struct {
+	Kind    error  // ErrInvalidRequest or ErrInvalidParams
+	Path    string // JSON pointer into the request body, as /params/seconds
+	Message string
+}
+
+// Error names the place and the fault.
+func (e *InvalidError) Error() string { return e.Path + ": " + e.Message }
+
+// Unwrap returns Kind.
+func (e *InvalidError) Unwrap() error { return e.Kind }
+
+func invalid(path, message string) error {
+	return &InvalidError{Kind: ErrInvalidRequest, Path: path, Message: message}
+}

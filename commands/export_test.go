@@ -1,0 +1,82 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Open returns how many commands are in memory as open, and how many pipes there are.
+func (r *Router) Open() (commands, pipes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ledger.open), len(r.pipes)
+}
+
+// Applied returns how far the log was read.
+func (r *Router) Applied() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.applied
+}
+
+// Floor returns the durable floor, stored twice so that it is as young as it gets.
+func (r *Router) Floor(store func(error)) uint64 {
+	store(r.storeFloor(r.ctx))
+	store(r.storeFloor(r.ctx))
+	return r.ledger.stored
+}
+
+// ForgetRecent drops the commands that ended lately from memory, as many later ones would.
+func (r *Router) ForgetRecent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.ledger.ended.Len() > 0 {
+		t := r.ledger.ended.Remove(r.ledger.ended.Front()).(*tracked)
+		delete(r.ledger.recent, t.id)
+	}
+	r.ledger.recentBytes = 0
+}
+
+// Entry, Order and the rest open the fold to its tests.
+type (
+	Entry  = entry
+	Order  = order
+	Answer = answer
+	Kind   = kind
+	Folded = command
+)
+
+// The kinds, for histories.
+var Kinds = []Kind{sending, unsent, sent, accept, progress, result, expired, timedOut, cancel}
+
+// Begin and Apply are the fold.
+func Begin(device string, seq uint64, e *Entry) *Folded { return begin(device, seq, e) }
+
+// Apply folds one entry.
+func (c *command) Apply(e *Entry) bool { return c.apply(e) }
+
+// View is what operators see.
+func (c *command) View() Command { return c.view(true) }
+
+// Grant is who may write it.
+func (c *command) Grant() string { return c.grant }
+
+// Revision counts what was applied.
+func (c *command) Revision() int { return c.rev }
+
+// ParseID and FormatID are the id codec.
+func ParseID(id string) (uint64, string, bool) { return parseID(id) }
+
+// FormatID makes an id.
+func FormatID(seq uint64, suffix string) string { return formatID(seq, suffix) }
+
+// CheckParams validates params against a schema with a fresh cache.
+func (r *Router) CheckParams(schema, params string) error {
+	return r.schemas.check(json.RawMessage(schema), json.RawMessage(params))
+}
+
+// Trim makes room if the log is nearly full.
+func (r *Router) Trim(ctx context.Context) error {
+	_, err := r.history.trim(ctx, r.lowest())
+	return err
+}

@@ -1,0 +1,247 @@
+package commands
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// command is the fold of a command's events. apply is its only writer and looks at nothing but the command and the
+// entry: every node that reads the same log holds the same commands.
+type command struct {
+	id, device string
+	seq        uint64 // of the message that created it
+	order      order
+	actor      string
+	node       string // that created it
+	created    int64
+
+	state       State
+	late        bool
+	evidence    string
+	attempt     int
+	session     string // that took it last
+	grant       string // the node that may write, or have written, its frame
+	cancelAsked bool
+	since       int64 // start of the present wait for an answer, Unix milliseconds
+	rev         int   // entries applied
+	size        int
+
+	progress *Progress
+	result   json.RawMessage
+	fault    *wire.Fault
+	events   []Event
+}
+
+// move is one row of the legality table: from which states a kind of entry may lead on, under which condition, and
+// where to. An entry that no row allows is void: the log keeps it, the command does not change.
+type move struct {
+	from []State
+	when func(c *command, e *entry) bool
+	to   func(c *command, e *entry) State
+}
+
+var (
+	open   = []State{Queued, Sent, Delivered, Running}
+	always = func(*command, *entry) bool { return true }
+	stay   = func(c *command, _ *entry) State { return c.state }
+)
+
+func become(s State) func(*command, *entry) State {
+	return func(*command, *entry) State { return s }
+}
+
+// moves is the legality table. Three rules make the promises of doc.go:
+//   - a frame is written only under a grant, and expired needs that there is none: what expired was never written;
+//   - cancel ends only what was never written, for the rest the device decides;
+//   - no final state has a row, but timed_out, which the device's own result replaces.
+var moves = map[kind]move{
+	sending: {
+		from: []State{Queued},
+		when: func(c *command, e *entry) bool { return c.grant != e.Node && !c.cancelAsked },
+		to:   stay,
+	},
+	unsent: {
+		from: []State{Queued},
+		when: func(c *command, e *entry) bool { return c.grant == e.Node && c.grant != "" && c.attempt == e.Attempt },
+		to: func(c *command, _ *entry) State {
+			switch {
+			case c.cancelAsked:
+				return Cancelled
+			case c.order.OnlineOnly:
+				return Expired
+			}
+			return Queued
+		},
+	},
+	sent: {
+		from: []State{Queued, Sent},
+		when: func(c *command, e *entry) bool { return e.Attempt > c.attempt },
+		to:   become(Sent),
+	},
+	accept:   {from: []State{Queued, Sent}, when: always, to: become(Delivered)},
+	progress: {from: open, when: always, to: become(Running)},
+	result: {
+		from: []State{Queued, Sent, Delivered, Running, TimedOut},
+		when: always,
+		to:   func(c *command, e *entry) State { return outcome(c.state, e.Answer) },
+	},
+	expired: {
+		from: []State{Queued},
+		when: func(c *command, _ *entry) bool { return c.grant == "" },
+		to:   become(Expired),
+	},
+	timedOut: {
+		from: open,
+		when: func(c *command, e *entry) bool {
+			return e.Basis == c.rev && (c.state != Queued || c.grant != "")
+		},
+		to: become(TimedOut),
+	},
+	cancel: {
+		from: open,
+		when: func(c *command, _ *entry) bool { return !c.cancelAsked },
+		to: func(c *command, _ *entry) State {
+			if c.state == Queued && c.grant == "" {
+				return Cancelled
+			}
+			return c.state
+		},
+	},
+}
+
+// outcome is the state that a result leads to. After a time-out it is succeeded or failed, whatever the code.
+func outcome(now State, a *answer) State {
+	switch {
+	case a == nil:
+		return Failed
+	case a.OK:
+		return Succeeded
+	case now == TimedOut || a.Error == nil:
+		return Failed
+	}
+	switch a.Error.Code {
+	case "unknown_command", "invalid_params", "rejected", unsupported:
+		return Rejected
+	case "cancelled":
+		return Cancelled
+	}
+	return Failed
+}
+
+// legal reports whether e would change c.
+func (c *command) legal(e *entry) bool {
+	m, ok := moves[e.Kind]
+	return ok && slices.Contains(m.from, c.state) && m.when(c, e)
+}
+
+// apply folds e into c and reports whether it had an effect.
+func (c *command) apply(e *entry) bool {
+	if !c.legal(e) {
+		return false
+	}
+	before := c.state
+	c.state = moves[e.Kind].to(c, e)
+	c.rev++
+	detail := e.Detail
+	switch e.Kind {
+	case sending:
+		c.grant, c.since = e.Node, e.Time
+	case unsent:
+		c.grant = ""
+	case sent:
+		c.attempt, c.session, c.grant, c.since = e.Attempt, e.Session, e.Node, e.Time
+	case accept, progress, result:
+		c.answered(e, before)
+	case cancel:
+		c.cancelAsked = true
+		if detail == "" && c.state != Cancelled {
+			detail = "cancel asked"
+		}
+	}
+	c.note(e, detail)
+	return true
+}
+
+func (c *command) answered(e *entry, before State) {
+	c.since, c.late = e.Time, before == TimedOut
+	c.evidence = e.Evidence
+	if c.attempt == 0 {
+		c.attempt = 1 // it answers, so it has it
+	}
+	if e.Answer == nil {
+		return
+	}
+	switch e.Kind {
+	case progress:
+		c.progress = &Progress{Percent: e.Answer.Percent, Message: e.Answer.Message}
+	case result:
+		c.result, c.fault = e.Answer.Result, e.Answer.Error
+	}
+}
+
+// note adds e to the events that operators see. Of progress beyond maxEvents only the last is kept.
+func (c *command) note(e *entry, detail string) {
+	v := Event{
+		Time: e.Time, State: c.state, Node: e.Node, Session: e.Session, Epoch: e.Epoch,
+		Actor: e.Actor, Evidence: e.Evidence, Detail: detail,
+	}
+	if n := len(c.events); e.Kind == progress && n >= maxEvents && c.events[n-1].State == Running {
+		c.events[n-1] = v
+		return
+	}
+	c.events = append(c.events, v)
+	c.size += e.size()
+}
+
+// begin is the command that a created entry makes.
+func begin(device string, seq uint64, e *entry) *command {
+	c := &command{
+		id: formatID(seq, e.Order.Suffix), device: device, seq: seq, order: *e.Order,
+		actor: e.Actor, node: e.Node, created: e.Time,
+		state: Queued, grant: e.Order.Grant, since: e.Time,
+	}
+	c.note(e, e.Detail)
+	return c
+}
+
+// deadline is when the present state ends by itself, in Unix milliseconds.
+func (c *command) deadline() int64 {
+	answer := c.since + c.order.TimeoutMS
+	switch {
+	case c.state != Queued:
+		return answer
+	case c.grant == "":
+		return c.order.Expires
+	}
+	return max(c.order.Expires, answer)
+}
+
+// overdue is the entry that ends c at its deadline.
+func (c *command) overdue(now int64, node string) entry {
+	e := entry{Kind: timedOut, ID: c.id, Time: now, Node: node, Basis: c.rev, Detail: "no answer in time"}
+	switch {
+	case c.state == Queued && c.grant == "":
+		e.Kind, e.Basis, e.Detail = expired, 0, "the device was not there in time"
+	case c.state == Queued:
+		e.Detail = "it is not known whether node " + c.grant + " wrote it to the socket; no answer in time"
+	}
+	return e
+}
+
+// settled reports that nothing can change c any more.
+func (c *command) settled() bool { return c.state.Final() && c.state != TimedOut }
+
+// view is c as operators see it.
+func (c *command) view(withEvents bool) Command {
+	v := Command{
+		ID: c.id, Device: c.device, Name: c.order.Name, Params: c.order.Params, State: c.state, Late: c.late,
+		Evidence: c.evidence, Actor: c.actor, Created: c.created, Expires: c.order.Expires, Attempt: c.attempt,
+		Progress: c.progress, Result: c.result, Error: c.fault,
+	}
+	if withEvents {
+		v.Events = slices.Clone(c.events)
+	}
+	return v
+}

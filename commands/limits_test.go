@@ -1,0 +1,338 @@
+package commands_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/fairlead-hub/fairlead/commands"
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+func TestSentPerDevice(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f, func(c *configs.Commands) { c.SentPerDevice = 3 })
+	d := f.add("d", silent)
+	f.connect("d", "n1")
+	var ids []string
+	for range 5 {
+		ids = append(ids, create(t, r, commands.Request{Device: "d"}).ID)
+	}
+	for _, id := range ids[:3] {
+		wantState(t, r, id, commands.Sent)
+	}
+	for _, id := range ids[3:] {
+		if c, err := r.Command(within(t), id); err != nil || c.State != commands.Queued {
+			t.Errorf("over the limit: %v %s", err, c.State)
+		}
+	}
+	d.later(func() { d.succeed(ids[0]) })
+	wantFinal(t, r, ids[0], commands.Succeeded)
+	wantState(t, r, ids[3], commands.Sent)
+}
+
+func TestMaxOpen(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f, func(c *configs.Commands) { c.MaxOpen = 2 })
+	for i := range 3 {
+		id := fmt.Sprintf("d%d", i)
+		f.add(id, obey)
+		_, err := r.Create(within(t), commands.Request{Device: id, Name: "set"})
+		if i < 2 && err != nil || i == 2 && !errors.Is(err, commands.ErrOverloaded) {
+			t.Errorf("command %d: %v", i+1, err)
+		}
+	}
+}
+
+// fill leaves the log no room.
+func fillLog(t *testing.T, b *bus.Bus, limit int64) {
+	t.Helper()
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.MaxBytes = limit
+	if _, err := b.JetStream().UpdateStream(within(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFullLogRefuses(t *testing.T) {
+	f := newFleet(t)
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1")
+	defer stop()
+	f.add("d", silent)
+	f.connect("d", "n1")
+	c := wantState(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Sent)
+	fillLog(t, b, 1200)
+	for range 10 { // until it is full
+		if _, err := r.Create(within(t), commands.Request{Device: "d", Name: "set"}); err != nil {
+			if !errors.Is(err, commands.ErrLogFull) {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	recorded := make(chan error, 1)
+	answer := func() error {
+		r.Answered(commands.Attachment{Device: "d"}, &wire.Answer{Kind: wire.Result, ID: c.ID, OK: true}, func(err error) { recorded <- err })
+		return <-recorded
+	}
+	if err := answer(); !errors.Is(err, commands.ErrLogFull) {
+		t.Fatalf("answer into a full log: %v", err)
+	}
+	if got, err := r.Command(within(t), c.ID); err != nil || got.State == commands.Succeeded {
+		t.Errorf("not recorded, yet: %v %s", err, show(got))
+	}
+	// There is room again, and the device repeats itself.
+	fillLog(t, b, 1<<30)
+	if err := answer(); err != nil {
+		t.Fatal(err)
+	}
+	wantFinal(t, r, c.ID, commands.Succeeded)
+}
+
+func TestTrimKeepsOpenCommands(t *testing.T) {
+	f := newFleet(t)
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1")
+	f.add("d", obey)
+	f.add("off", obey)
+	f.connect("d", "n1")
+	var ended []string
+	for range 30 {
+		ended = append(ended, wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded).ID)
+	}
+	open := create(t, r, commands.Request{Device: "off"})
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillLog(t, b, int64(float64(info.State.Bytes)*1.05))
+	for range 20 {
+		if err := r.Trim(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.ForgetRecent()
+	if _, err := r.Command(within(t), ended[0]); !errors.Is(err, commands.ErrNotFound) {
+		t.Errorf("the oldest: %v", err)
+	}
+	create(t, r, commands.Request{Device: "off"}) // room again
+	stop()
+	r, stop = start(t, b, f, "n1")
+	defer stop()
+	if c, err := r.Command(within(t), open.ID); err != nil || c.State != commands.Queued {
+		t.Errorf("the open one: %v %s", err, show(c))
+	}
+}
+
+func TestMessageCountsOnce(t *testing.T) {
+	// A publish was repeated because its ack was lost: the log has it twice.
+	f := newFleet(t)
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1")
+	f.add("d", obey)
+	first := create(t, r, commands.Request{Device: "d", Name: "one"})
+	stop()
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq, _, _ := commands.ParseID(first.ID)
+	raw, err := s.GetMsg(within(t), seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().PublishMsg(within(t), &nats.Msg{Subject: raw.Subject, Data: raw.Data}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().Publish(within(t), raw.Subject, []byte("no JSON")); err != nil {
+		t.Fatal(err)
+	}
+	r, stop = start(t, b, f, "n1")
+	defer stop()
+	if n, _ := r.Open(); n != 1 {
+		t.Errorf("%d commands, want 1", n)
+	}
+	if last := r.Applied(); last != seq+2 {
+		t.Errorf("read up to %d, want %d", last, seq+2)
+	}
+	// The same while the hub runs: what it publishes next does not follow what it read last.
+	if _, err := b.JetStream().PublishMsg(within(t), &nats.Msg{Subject: raw.Subject, Data: raw.Data}); err != nil {
+		t.Fatal(err)
+	}
+	f.connect("d", "n1")
+	wantFinal(t, r, create(t, r, commands.Request{Device: "d", Name: "two"}).ID, commands.Succeeded)
+	wantFinal(t, r, first.ID, commands.Succeeded)
+	if got := f.devices["d"].received(); len(got) != 2 {
+		t.Errorf("device received %+v", got)
+	}
+}
+
+func TestFloorRises(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	f.add("d", obey)
+	f.add("off", obey)
+	f.connect("d", "n1")
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded)
+	}
+	if got := r.Floor(check); got != r.Applied()+1 {
+		t.Errorf("floor %d, read up to %d", got, r.Applied())
+	}
+	open := create(t, r, commands.Request{Device: "off"})
+	wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded)
+	if got, seq := r.Floor(check), uint64(place(open.ID)); got != seq {
+		t.Errorf("floor %d, the open command is at %d", got, seq)
+	}
+}
+
+func TestSchemas(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	bomb := func(width int) string {
+		var defs []string
+		for i := range 40 {
+			ref := fmt.Sprintf(`{"$ref":"#/$defs/d%d"}`, i+1)
+			defs = append(defs, fmt.Sprintf(`"d%d":{"allOf":[%s]}`, i, strings.TrimSuffix(strings.Repeat(ref+",", width), ",")))
+		}
+		return `{"$ref":"#/$defs/d0","$defs":{` + strings.Join(defs, ",") + `,"d40":{"type":"string"}}}`
+	}
+	for name, c := range map[string]struct {
+		schema, params string
+		bad            bool
+	}{
+		"fits":           {`{"type":"object"}`, `{}`, false},
+		"does not":       {`{"type":"object"}`, `[]`, true},
+		"empty schema":   {``, `[]`, false},
+		"true":           {`true`, `[]`, false},
+		"false":          {`false`, `{}`, true},
+		"local ref":      {`{"$ref":"#/$defs/a","$defs":{"a":{"type":"string"}}}`, `1`, true},
+		"deep":           {`{"anyOf":[{"type":"object","properties":{"a":{"enum":[1]}}},{"type":"string"}]}`, `{"a":2}`, true},
+		"chain of refs":  {bomb(1), `1`, true},
+		"not a schema":   {`{"type":17}`, `[]`, false},
+		"not JSON":       {`{`, `[]`, false},
+		"file":           {`{"$ref":"file:///etc/passwd"}`, `[]`, false},
+		"address":        {`{"$ref":"http://127.0.0.1:1/x"}`, `[]`, false},
+		"bomb":           {bomb(2), `1`, false},
+		"circle":         {`{"$ref":"#"}`, `[]`, false},
+		"growing circle": {`{"properties":{"a":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}`, `{"a":{"a":{}}}`, false},
+	} {
+		err := r.CheckParams(c.schema, c.params)
+		if (err != nil) != c.bad {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && (!errors.Is(err, commands.ErrInvalidParams) || !strings.HasPrefix(err.Error(), "/params")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestManyQueued(t *testing.T) {
+	// 1,000 devices off line with 10 commands each, some of which expire; then all come at once.
+	const devices, each = 1000, 10
+	f := newFleet(t)
+	r := hub(t, f, func(c *configs.Commands) { c.DrainPerSecond = 100 })
+	for i := range devices {
+		f.add(fmt.Sprintf("d%d", i), obey)
+	}
+	before := heap()
+	ids := make([][]string, devices)
+	var wg sync.WaitGroup
+	for i := range devices {
+		wg.Go(func() {
+			for n := range each {
+				ttl := time.Hour
+				if n%5 == 4 {
+					ttl = time.Millisecond
+				}
+				c, err := r.Create(t.Context(), commands.Request{Device: fmt.Sprintf("d%d", i), Name: "set", TTL: ttl, Params: json.RawMessage(`{"seconds":10}`)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids[i] = append(ids[i], c.ID)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d bytes a queued command", (heap()-before)/devices/each)
+	for i := range devices {
+		wantFinal(t, r, ids[i][4], commands.Expired)
+		wantFinal(t, r, ids[i][9], commands.Expired)
+	}
+	for i := range devices {
+		f.connect(fmt.Sprintf("d%d", i), "n1")
+	}
+	for i := range devices {
+		for n, id := range ids[i] {
+			if n%5 != 4 {
+				wantFinal(t, r, id, commands.Succeeded)
+			}
+		}
+		var got []string
+		for _, c := range f.devices[fmt.Sprintf("d%d", i)].received() {
+			got = append(got, c.ID)
+		}
+		want := slices.DeleteFunc(slices.Clone(ids[i]), func(id string) bool { return id == ids[i][4] || id == ids[i][9] })
+		if !slices.Equal(got, want) {
+			t.Fatalf("d%d received %v, want %v", i, got, want)
+		}
+	}
+	wantEmpty(t, r)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func TestLinkFailsAndRecovers(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	d := f.add("d", obey)
+	f.fail = errors.New("write: broken pipe")
+	f.connect("d", "n1")
+	c := create(t, r, commands.Request{Device: "d"})
+	// The frame may have left, so it cannot be taken back for good: the device has the word.
+	if got, err := r.Cancel(within(t), c.ID, "x"); err != nil || got.State.Final() {
+		t.Errorf("cancelled: %v %s", err, show(got))
+	}
+	second := create(t, r, commands.Request{Device: "d"})
+	f.mu.Lock()
+	f.fail = nil
+	f.mu.Unlock()
+	f.connect("d", "n1")
+	wantFinal(t, r, second.ID, commands.Succeeded)
+	wantFinal(t, r, c.ID, commands.Cancelled)
+	_ = d
+}

@@ -1,0 +1,226 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// Fault is one thing that is wrong with the configuration.
+type Fault struct {
+	Key   string
+	Value any
+	What  string
+}
+
+// Error names key, value and what to do.
+func (f *Fault) Error() string { return fmt.Sprintf("%s: %v: %s", f.Key, f.Value, f.What) }
+
+// faults collects what is wrong.
+type faults []error
+
+func (fs *faults) add(key string, value any, what string) {
+	*fs = append(*fs, &Fault{key, value, what})
+}
+
+func (fs *faults) check(ok bool, key string, value any, what string) {
+	if !ok {
+		fs.add(key, value, what)
+	}
+}
+
+// Validate reports every fault of c at once; each is a *Fault that names its key.
+func (c *Config) Validate() error {
+	var fs faults
+	fs.address("listen", c.Listen, false)
+	fs.address("admin.listen", c.Admin.Listen, true)
+	fs.address("influx.embedded_listen", c.Influx.EmbeddedListen, c.Influx.URL != "")
+	fs.address("bridge.broker.listen", c.Bridge.Broker.Listen, true)
+	fs.address("nats.cluster.listen", c.NATS.Cluster.Listen, true)
+	fs.check(c.DataDir != "", "data_dir", `""`, "name a directory")
+	if c.Node != "" {
+		if err := wire.CheckID(c.Node); err != nil {
+			fs.add("node", c.Node, "use A-Z a-z 0-9 _ : -, at most 64")
+		}
+	}
+	c.checkTLS(&fs)
+	c.checkAuth(&fs)
+	c.checkDevices(&fs)
+	c.checkIngest(&fs)
+	c.checkInflux(&fs)
+	c.checkNATS(&fs)
+	c.checkCommands(&fs)
+	c.checkBridge(&fs)
+	fs.check(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", c.Log.Format, "use text or json")
+	return errors.Join(fs...)
+}
+
+func (fs *faults) address(key, addr string, optional bool) {
+	if addr == "" && optional {
+		return
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		fs.add(key, fmt.Sprintf("%q", addr), "want HOST:PORT, such as 127.0.0.1:8443")
+	}
+}
+
+func (fs *faults) positive(key string, v int64) {
+	fs.check(v > 0, key, v, "must be greater than 0")
+}
+
+func (fs *faults) between(key string, v, low, high time.Duration) {
+	fs.check(v >= low && v <= high, key, v, fmt.Sprintf("must be from %s to %s", low, high))
+}
+
+func (fs *faults) url(key, raw string, schemes ...string) {
+	u, err := url.Parse(raw)
+	fs.check(err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme), key, fmt.Sprintf("%q", raw),
+		"want a URL that begins with "+strings.Join(schemes, ":// or ")+"://")
+}
+
+func (fs *faults) file(key, name string) {
+	if name == "" {
+		return
+	}
+	if _, err := os.Stat(name); err != nil {
+		fs.add(key, name, "no such file")
+	}
+}
+
+// Loopback reports whether addr is reached from this machine only.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Config) checkTLS(fs *faults) {
+	switch c.TLS.Mode {
+	case TLSAuto:
+	case TLSFiles:
+		fs.check(c.TLS.CertFile != "", "tls.cert_file", `""`, "mode files needs it")
+		fs.check(c.TLS.KeyFile != "", "tls.key_file", `""`, "mode files needs it")
+		fs.file("tls.cert_file", c.TLS.CertFile)
+		fs.file("tls.key_file", c.TLS.KeyFile)
+	case TLSOff:
+		fs.check(Loopback(c.Listen) || c.TLS.AllowPlaintext, "tls.mode", c.TLS.Mode,
+			"without TLS the hub listens on loopback only; set tls.allow_plaintext: true if a proxy ends TLS")
+	default:
+		fs.add("tls.mode", c.TLS.Mode, "use auto, files or off")
+	}
+}
+
+func (c *Config) checkAuth(fs *faults) {
+	fs.check(c.Auth.Issuer != "", "auth.issuer", `""`, "must not be empty")
+	fs.check(c.Auth.Audience != "", "auth.audience", `""`, "must not be empty: tokens for others would be accepted")
+	fs.between("auth.token_ttl", c.Auth.TokenTTL, time.Minute, 3650*Day)
+	fs.between("auth.max_token_ttl", c.Auth.MaxTokenTTL, time.Minute, 365*Day)
+	fs.between("auth.skew", c.Auth.Skew, 0, 10*time.Minute)
+	for i, o := range c.Auth.Origins {
+		fs.url(fmt.Sprintf("auth.origins[%d]", i), o, "https", "http")
+	}
+}
+
+func (c *Config) checkDevices(fs *faults) {
+	d := c.Devices
+	fs.between("devices.heartbeat", d.Heartbeat, time.Second, time.Hour)
+	fs.between("devices.write_timeout", d.WriteTimeout, 100*time.Millisecond, time.Minute)
+	fs.between("devices.drain_for", d.DrainFor, 0, 10*time.Minute)
+	fs.check(d.MaxSessions >= 0, "devices.max_sessions", d.MaxSessions, "must not be negative")
+	fs.positive("devices.max_handshakes", int64(d.MaxHandshakes))
+	fs.check(d.FrameBytes >= 512 && d.FrameBytes <= 256<<10, "devices.frame_bytes", d.FrameBytes, "must be from 512 to 262144")
+	fs.check(d.PointsPerFrame > 0 && d.PointsPerFrame <= 10_000, "devices.points_per_frame", d.PointsPerFrame, "must be from 1 to 10000")
+	fs.positive("devices.unacked_frames", int64(d.UnackedFrames))
+	fs.check(d.QueueBytes >= 4096, "devices.queue_bytes", d.QueueBytes, "must be at least 4096")
+	fs.positive("devices.malformed_limit", int64(d.MalformedLimit))
+}
+
+func (c *Config) checkIngest(fs *faults) {
+	n := c.Ingest
+	fs.check(n.BatchBytes >= 4096 && n.BatchBytes <= 768<<10, "ingest.batch_bytes", n.BatchBytes, "must be from 4096 to 786432")
+	fs.check(n.LogBytes >= 16<<20, "ingest.log_bytes", n.LogBytes, "must be at least 16777216")
+	fs.check(n.MinFreeBytes >= 0, "ingest.min_free_bytes", n.MinFreeBytes, "must not be negative")
+	fs.check(n.WriteLines > 0 && n.WriteLines <= 100_000, "ingest.write_lines", n.WriteLines, "must be from 1 to 100000")
+	fs.between("ingest.max_age", n.MaxAge, time.Minute, 100*365*Day)
+	fs.between("ingest.max_ahead", n.MaxAhead, 0, 365*Day)
+	fs.between("ingest.deadletter_keep", n.DeadletterKeep, time.Minute, 3650*Day)
+	fs.positive("ingest.device_fields", int64(n.DeviceFields))
+	fs.positive("ingest.total_series", int64(n.TotalSeries))
+	for i, p := range n.IntegerFields {
+		if _, err := path.Match(p, ""); err != nil {
+			fs.add(fmt.Sprintf("ingest.integer_fields[%d]", i), p, "not a pattern; use a name, or * and ? in it")
+		}
+	}
+	for i, tag := range n.Tags {
+		fs.check(tag != "device" && tag != "time" && tag != "", fmt.Sprintf("ingest.tags[%d]", i), tag, "is reserved")
+	}
+}
+
+func (c *Config) checkInflux(fs *faults) {
+	if c.Influx.URL != "" {
+		fs.url("influx.url", c.Influx.URL, "http", "https")
+	} else {
+		fs.check(Loopback(c.Influx.EmbeddedListen), "influx.embedded_listen", c.Influx.EmbeddedListen,
+			"the embedded store listens on loopback only; put a proxy with TLS before it")
+	}
+	fs.check(c.Influx.Bucket != "", "influx.bucket", `""`, "must not be empty")
+	fs.check(c.Influx.Token == "" || c.Influx.TokenFile == "", "influx.token_file", c.Influx.TokenFile, "token and token_file at once; keep one")
+	fs.file("influx.token_file", c.Influx.TokenFile)
+	fs.between("influx.timeout", c.Influx.Timeout, time.Second, 10*time.Minute)
+	fs.check(c.Influx.Retention >= 0 && (c.Influx.Retention == 0 || c.Influx.Retention >= time.Hour), "influx.retention", c.Influx.Retention, "must be 0 (for ever) or at least 1h")
+}
+
+func (c *Config) checkNATS(fs *faults) {
+	for i, u := range c.NATS.URLs {
+		fs.url(fmt.Sprintf("nats.urls[%d]", i), u, "nats", "tls", "ws", "wss")
+	}
+	fs.file("nats.creds", c.NATS.Creds)
+	fs.check(slices.Contains([]int{1, 3, 5}, c.NATS.Replicas), "nats.replicas", c.NATS.Replicas, "use 1, 3 or 5")
+	if c.NATS.Cluster.Listen != "" {
+		fs.check(len(c.NATS.URLs) == 0, "nats.cluster.listen", c.NATS.Cluster.Listen, "nats.urls names other servers; a cluster joins embedded ones")
+		fs.check(c.Node != "", "node", `""`, "a node of a cluster needs a name of its own")
+	}
+}
+
+func (c *Config) checkCommands(fs *faults) {
+	k := c.Commands
+	fs.between("commands.max_ttl", k.MaxTTL, time.Second, 365*Day)
+	fs.between("commands.default_ttl", k.DefaultTTL, time.Second, k.MaxTTL)
+	fs.between("commands.max_timeout", k.MaxTimeout, time.Second, 30*Day)
+	fs.between("commands.default_timeout", k.DefaultTimeout, time.Second, k.MaxTimeout)
+	fs.between("commands.keep", k.Keep, time.Hour, 3650*Day)
+	fs.positive("commands.queue_per_device", int64(k.QueuePerDevice))
+	fs.positive("commands.drain_per_second", int64(k.DrainPerSecond))
+}
+
+func (c *Config) checkBridge(fs *faults) {
+	b := c.Bridge
+	fs.check(b.Broker.Listen == "" || b.Broker.Username != "", "bridge.broker.username", `""`, "nobody connects without a name")
+	fs.file("bridge.broker.password_file", b.Broker.PasswordFile)
+	names := make(map[string]bool)
+	for i, conn := range b.Connections {
+		key := fmt.Sprintf("bridge.connections[%d].", i)
+		fs.check(wire.CheckID(conn.Name) == nil, key+"name", fmt.Sprintf("%q", conn.Name), "use A-Z a-z 0-9 _ : -")
+		fs.check(!names[conn.Name], key+"name", conn.Name, "is there twice")
+		names[conn.Name] = true
+		if conn.URL != EmbeddedBroker {
+			fs.url(key+"url", conn.URL, "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss")
+		}
+		fs.file(key+"password_file", conn.PasswordFile)
+		fs.file(key+"ca_file", conn.CAFile)
+		if _, err := time.LoadLocation(conn.Timezone); err != nil {
+			fs.add(key+"timezone", conn.Timezone, "use a name such as Europe/Berlin, or UTC")
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// logged reads the whole log as line protocol.
+func logged(tb testing.TB, b *bus.Bus) []string {
+	tb.Helper()
+	s, err := b.Stream(tb.Context(), bus.StreamTelemetry)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	info, err := s.Info(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var lines []string
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+		msg, err := s.GetMsg(tb.Context(), seq)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		got, err := ingest.BatchLines(msg.Data)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		lines = append(lines, got...)
+	}
+	return lines
+}
+
+func TestAckMeansLogged(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, stop := startCommitter(t, b.JetStream(), nil)
+	const devices, frames = 20, 200
+	var wg sync.WaitGroup
+	for d := range devices {
+		wg.Go(func() {
+			w := newWaiter()
+			src := c.Open(fmt.Sprintf("dev-%d", d), nil, w)
+			for i := 1; i <= frames; i++ {
+				if err := src.Append(frame(t, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":%d},"time":%d}`, i, i, 1700000000000+i))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			w.wait(frames)
+		})
+	}
+	wg.Wait()
+	stop()
+	last := make(map[string]int64)
+	lines := logged(t, b)
+	for _, l := range lines {
+		head, rest, _ := strings.Cut(l, " ")
+		var at int64
+		if _, err := fmt.Sscan(l[strings.LastIndexByte(l, ' '):], &at); err != nil {
+			t.Fatal(err)
+		}
+		if at <= last[head] {
+			t.Fatalf("%s %s stands behind a later one", head, rest)
+		}
+		last[head] = at
+	}
+	if len(lines) != devices*frames {
+		t.Errorf("%d lines in the log, want %d", len(lines), devices*frames)
+	}
+}
+
+func TestStopCommitsWhatIsOpen(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, stop := startCommitter(t, b.JetStream(), nil)
+	w := newWaiter()
+	src := c.Open("d", nil, w)
+	for i := 1; i <= 500; i++ {
+		if err := src.Append(frame(t, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":1}}`, i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if w.stored() != 500 {
+		t.Errorf("stored up to %d when the committer had stopped, want 500", w.stored())
+	}
+	if err := src.Append(frame(t, `{"type":"telemetry","seq":501,"fields":{"n":1}}`)); !errors.Is(err, ingest.ErrClosed) {
+		t.Errorf("append after stop: %v", err)
+	}
+}
+
+// flaky is a bus that refuses some publishes, and stores some that it says it did not.
+type flaky struct {
+	jetstream.JetStream
+	n atomic.Int64
+}
+
+var errFlaky = errors.New("no room today")
+
+type refusal struct{ err chan error }
+
+func (r refusal) Ok() <-chan *jetstream.PubAck { return nil }
+func (r refusal) Err() <-chan error            { return r.err }
+func (r refusal) Msg() *nats.Msg               { return nil }
+
+func (f *flaky) PublishAsync(subject string, data []byte, opts ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	switch f.n.Add(1) % 5 {
+	case 1:
+		return nil, errFlaky
+	case 3: // stored, but the ack is lost
+		if _, err := f.JetStream.Publish(context.Background(), subject, data); err != nil {
+			return nil, err
+		}
+		r := refusal{make(chan error, 1)}
+		r.err <- errFlaky
+		return r, nil
+	}
+	return f.JetStream.PublishAsync(subject, data, opts...)
+}
+
+func (f *flaky) Publish(ctx context.Context, subject string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if f.n.Add(1)%4 == 0 {
+		return nil, errFlaky
+	}
+	return f.JetStream.Publish(ctx, subject, data, opts...)
+}
+
+func TestRefusedPublishesKeepOrderAndLoseNothing(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, stop := startCommitter(t, &flaky{JetStream: b.JetStream()}, func(o *ingest.Options) { o.Config.BatchBytes = 2 << 10 })
+	const frames = 300
+	w := newWaiter()
+	src := c.Open("d", nil, w)
+	for i := 1; i <= frames; i++ {
+		if err := src.Append(frame(t, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":%d},"time":%d}`, i, i, 1700000000000+i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.wait(frames)
+	stop()
+	// Lines may stand twice, but the last copy of each stands behind the last copy of the one before.
+	at := make(map[string]int)
+	for i, l := range logged(t, b) {
+		at[l] = i
+	}
+	if len(at) != frames {
+		t.Fatalf("%d different lines, want %d", len(at), frames)
+	}
+	for i := 2; i <= frames; i++ {
+		line := func(i int) string { return fmt.Sprintf("telemetry,device=d n=%d %d000000", i, 1700000000000+i) }
+		if at[line(i)] < at[line(i-1)] {
+			t.Fatalf("line %d stands before line %d", i, i-1)
+		}
+	}
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	src := c.Open("pump-7", map[string]string{}, nil)
+	f := frame(t, `{"type":"telemetry","seq":1,"points":[{"measurement":"env","time":1763832000123,"tags":{"room":"b2"},"fields":{"temp":21.5,"hum":40.2,"s":"x"}}]}`)
+	for range 1000 {
+		if err := src.Append(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := testing.AllocsPerRun(2000, func() { _ = src.Append(f) }); n > 0.5 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
+// BenchmarkAppend is the way from a frame's bytes to the open batch, on a bus that syncs.
+func BenchmarkAppend(b *testing.B) {
+	bs := openBus(b, b.TempDir(), true)
+	c, _ := startCommitter(b, bs.JetStream(), nil)
+	w := newWaiter()
+	src := c.Open("pump-7", nil, w)
+	data := []byte(`{"type":"telemetry","points":[{"measurement":"env","time":1763832000123,"tags":{"room":"b2"},"fields":{"temp":21.5,"hum":40.2,"co2":612.25,"p":1013.25,"door":true}}]}`)
+	var d wire.Decoder
+	b.ReportAllocs()
+	seq := uint64(0)
+	for b.Loop() {
+		f, err := d.Decode(wire.JSON, data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		t := f.(*wire.Telemetry)
+		seq++
+		t.Seq = seq
+		if err := src.Append(t); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w.wait(seq)
+}

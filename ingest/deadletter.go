@@ -1,0 +1,154 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// Deadletter is one point that InfluxDB refused. Seq is its place in the stream.
+type Deadletter struct {
+	Seq    uint64 `json:"seq"`
+	Time   int64  `json:"time"` // Unix milliseconds of the refusal
+	Device string `json:"device"`
+	Line   string `json:"line,omitempty"`
+	Batch  []byte `json:"batch,omitempty"` // an unreadable message of the log, whole
+	Reason string `json:"reason"`
+}
+
+// Deadletters keeps the points that InfluxDB refused, for operators to see and to replay.
+type Deadletters struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+}
+
+// NewDeadletters returns the dead letters in stream.
+func NewDeadletters(js jetstream.JetStream, stream jetstream.Stream) *Deadletters {
+	return &Deadletters{js: js, stream: stream}
+}
+
+// unknownDevice stands for a line whose device cannot be read.
+const unknownDevice = "unknown"
+
+// Keep stores one refused line durably. It repeats until it has, or ctx ends: the line was acked.
+func (d *Deadletters) Keep(ctx context.Context, line []byte, reason error) error {
+	return d.keep(ctx, Deadletter{
+		Device: lineDevice(line), Line: string(bytes.TrimSuffix(line, []byte("\n"))), Reason: reason.Error(),
+	})
+}
+
+func (d *Deadletters) keepBatch(ctx context.Context, seq uint64, batch []byte, reason error) error {
+	return d.keep(ctx, Deadletter{Device: unknownDevice, Batch: batch, Reason: "batch " + strconv.FormatUint(seq, 10) + ": " + reason.Error()})
+}
+
+func (d *Deadletters) keep(ctx context.Context, l Deadletter) error {
+	l.Time = time.Now().UnixMilli()
+	body, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("dead letter: %w", err)
+	}
+	subject, err := bus.DeadletterSubject(l.Device)
+	if err != nil {
+		return fmt.Errorf("dead letter: %w", err)
+	}
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		if _, err := d.js.Publish(ctx, subject, body); err == nil {
+			return nil
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// lineDevice reads the device tag of a line that the hub rendered; it needs no escapes.
+func lineDevice(line []byte) string {
+	_, rest, ok := bytes.Cut(line, []byte(","+deviceTag+"="))
+	if !ok {
+		return unknownDevice
+	}
+	id := string(rest[:max(bytes.IndexAny(rest, ", "), 0)])
+	if wire.CheckID(id) != nil {
+		return unknownDevice
+	}
+	return id
+}
+
+// List returns up to limit dead letters, newest first, of one device or of all (""), older than before (0: the newest).
+func (d *Deadletters) List(ctx context.Context, device string, before uint64, limit int) ([]Deadletter, error) {
+	info, err := d.stream.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	last := info.State.LastSeq
+	if before > 0 && before <= last {
+		last = before - 1
+	}
+	var out []Deadletter
+	for seq := last; seq >= info.State.FirstSeq && seq > 0 && len(out) < limit; seq-- {
+		l, err := d.at(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if device == "" || l.Device == device {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func (d *Deadletters) at(ctx context.Context, seq uint64) (Deadletter, error) {
+	msg, err := d.stream.GetMsg(ctx, seq)
+	if err != nil {
+		return Deadletter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+	}
+	var l Deadletter
+	if err := json.Unmarshal(msg.Data, &l); err != nil {
+		return Deadletter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+	}
+	l.Seq = seq
+	return l, nil
+}
+
+// Replay writes dead letters to the store again and removes those that it takes. It returns how many it took, and how
+// many it refused once more.
+func (d *Deadletters) Replay(ctx context.Context, store Store, seqs []uint64) (took, refused int, err error) {
+	for _, seq := range seqs {
+		l, err := d.at(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return took, refused, err
+		}
+		lines := []byte(l.Line + "\n")
+		if l.Batch != nil {
+			refused++
+			continue
+		}
+		if err := store.Write(ctx, lines); err != nil {
+			if what, _ := verdict(err); what != Refused {
+				return took, refused, fmt.Errorf("replay dead letter %d: %w", seq, err)
+			}
+			refused++
+			continue
+		}
+		if err := d.stream.DeleteMsg(ctx, seq); err != nil {
+			return took, refused, fmt.Errorf("remove dead letter %d: %w", seq, err)
+		}
+		took++
+	}
+	return took, refused, nil
+}

@@ -1,0 +1,396 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"sort"
+	"strconv"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// Waiter is told that what it appended is stored.
+type Waiter interface {
+	// Stored says that everything appended with seq at or below is on disk. It must not block.
+	Stored(seq uint64)
+}
+
+// Source is the way of one device's points into the log. One goroutine uses it.
+type Source struct {
+	c      *Committer
+	dev    *device
+	waiter Waiter
+	labels []wire.Tag // sorted; device and the configured labels
+	static []byte     // ",device=...,site=..." rendered
+
+	// owned by the goroutine that appends
+	buf   []byte
+	slots []*slot
+	tags  []wire.Tag
+	fresh []freshField
+
+	// guarded by c.mu
+	batch uint64 // the batch that holds a note of this source
+	note  int    // its index there
+}
+
+// freshField is a field that the device has not sent before.
+type freshField struct {
+	point, field int // indices in the frame
+	slot         int // index in slots
+	kind         kind
+}
+
+// Open returns the way of one device's points into the log. w hears what is stored; nil hears nothing. Labels that are
+// not configured as tags are left out.
+func (c *Committer) Open(id string, labels map[string]string, w Waiter) *Source {
+	s := &Source{c: c, dev: c.device(id), waiter: w}
+	s.labels = append(s.labels, wire.Tag{Key: []byte(deviceTag), Value: []byte(id)})
+	for _, key := range c.tags {
+		v := []byte(labels[key])
+		if len(v) > 0 && key != deviceTag && nameFault([]byte(key)) == "" && textFault(v, maxTagValue) == "" && v[len(v)-1] != '\\' {
+			s.labels = append(s.labels, wire.Tag{Key: []byte(key), Value: v})
+		}
+	}
+	sort.Slice(s.labels, func(i, j int) bool { return bytes.Compare(s.labels[i].Key, s.labels[j].Key) < 0 })
+	s.static = appendTags(nil, s.labels)
+	return s
+}
+
+// Close ends the way; what is appended still commits, but nobody is told.
+func (s *Source) Close() { s.c.forget(s) }
+
+// Append takes a frame whole into the open batch, or returns a *wire.Reject and takes nothing of it. It blocks while
+// the log has no room, which is how the hub slows a device down, and fails with ErrClosed when the hub stops.
+func (s *Source) Append(t *wire.Telemetry) error {
+	now := s.c.now().UnixNano()
+	rej := s.render(t, now)
+	for rej == errUnsettled {
+		// No lock is held while new types are settled; then the frame is rendered again.
+		if err := s.settleTypes(t); err != nil {
+			return err
+		}
+		rej = s.render(t, now)
+	}
+	if rej != nil {
+		s.c.metrics.rejected(rej.Code)
+		return rej
+	}
+	if err := s.c.add(s, len(t.Points), t.Seq, now); err != nil {
+		return err
+	}
+	if s.dev.watched.Load() || s.c.watchAll.Load() {
+		s.c.live(s.dev.id, t)
+	}
+	return nil
+}
+
+// render checks the frame and writes its lines to s.buf.
+func (s *Source) render(t *wire.Telemetry, now int64) *wire.Reject {
+	if len(t.Points) > s.c.rules.points {
+		return t.NewReject(wire.TooManyPoints, -1, "points", strconv.Itoa(len(t.Points))+" points, at most "+strconv.Itoa(s.c.rules.points)+" a frame")
+	}
+	s.buf, s.slots, s.fresh = s.buf[:0], s.slots[:0], s.fresh[:0]
+	s.dev.mu.Lock()
+	defer s.dev.mu.Unlock()
+	for i := range t.Points {
+		p := &t.Points[i]
+		if !p.HasTime {
+			// Unique per device, so that no point overwrites another.
+			s.dev.last = max(s.dev.last+1, now)
+			p.Time, p.HasTime = s.dev.last, true
+		}
+		if rej := s.point(t, i, now); rej != nil {
+			return rej
+		}
+		if len(s.buf) > maxFrame {
+			return t.NewReject(wire.TooManyPoints, -1, "points", "more than "+strconv.Itoa(maxFrame)+" bytes of line protocol; send fewer points a frame")
+		}
+	}
+	if rej := s.admitLocked(t); rej != nil {
+		return rej
+	}
+	next := 0
+	for i := range t.Points {
+		p := &t.Points[i]
+		for j := range p.Fields {
+			s.slots[next].set(p.Fields[j].Value, p.Time)
+			next++
+		}
+	}
+	return nil
+}
+
+// point checks one point and writes its line.
+func (s *Source) point(t *wire.Telemetry, i int, now int64) *wire.Reject {
+	p := &t.Points[i]
+	if why := nameFault(p.Measurement); why != "" {
+		return t.NewReject(wire.InvalidMeasurement, i, "measurement", why)
+	}
+	switch {
+	case p.Time > now+int64(s.c.rules.maxAhead):
+		return t.NewReject(wire.InvalidTime, i, "time", "is more than "+s.c.rules.maxAhead.String()+" ahead of the hub; set the clock by welcome.time")
+	case p.Time < now-int64(s.c.rules.maxAge):
+		return t.NewReject(wire.InvalidTime, i, "time", "is older than ingest.max_age allows")
+	}
+	s.buf = append(s.buf, p.Measurement...)
+	if len(p.Tags) == 0 {
+		s.buf = append(s.buf, s.static...)
+	} else if rej := s.tagged(t, i); rej != nil {
+		return rej
+	}
+	if rej := s.fieldSet(t, i); rej != nil {
+		return rej
+	}
+	s.buf = append(s.buf, ' ')
+	s.buf = strconv.AppendInt(s.buf, p.Time, 10)
+	s.buf = append(s.buf, '\n')
+	return nil
+}
+
+// tagged checks the point's tags and writes them among the device's, sorted by key as InfluxDB likes them best.
+func (s *Source) tagged(t *wire.Telemetry, i int) *wire.Reject {
+	p := &t.Points[i]
+	if len(p.Tags) > maxTags {
+		return t.NewReject(wire.InvalidTag, i, "tags", "at most 8 a point")
+	}
+	s.tags = append(s.tags[:0], s.labels...)
+	for _, tag := range p.Tags {
+		place := func() string { return "tags." + string(tag.Key) }
+		if why := nameFault(tag.Key); why != "" {
+			return t.NewReject(wire.InvalidTag, i, place(), why)
+		}
+		if why := tagFault(tag.Value); why != "" {
+			return t.NewReject(wire.InvalidTag, i, place(), why)
+		}
+		at := len(s.tags)
+		for at > 0 && bytes.Compare(s.tags[at-1].Key, tag.Key) >= 0 {
+			at--
+		}
+		if at < len(s.tags) && bytes.Equal(s.tags[at].Key, tag.Key) {
+			why := "is there twice"
+			if s.isLabel(tag.Key) {
+				why = "is set by the hub; choose another name"
+			}
+			return t.NewReject(wire.InvalidTag, i, place(), why)
+		}
+		s.tags = append(s.tags, wire.Tag{})
+		copy(s.tags[at+1:], s.tags[at:])
+		s.tags[at] = tag
+	}
+	s.buf = appendTags(s.buf, s.tags)
+	return nil
+}
+
+func (s *Source) isLabel(key []byte) bool {
+	for _, l := range s.labels {
+		if bytes.Equal(l.Key, key) {
+			return true
+		}
+	}
+	return false
+}
+
+func tagFault(v []byte) string {
+	if len(v) == 0 {
+		return "must not be empty"
+	}
+	if v[len(v)-1] == '\\' {
+		return "must not end in a backslash"
+	}
+	return textFault(v, maxTagValue)
+}
+
+func appendTags(dst []byte, tags []wire.Tag) []byte {
+	for _, t := range tags {
+		dst = append(append(append(dst, ','), t.Key...), '=')
+		dst = appendTagValue(dst, t.Value)
+	}
+	return dst
+}
+
+// fieldSet checks the point's fields and writes them.
+func (s *Source) fieldSet(t *wire.Telemetry, i int) *wire.Reject {
+	p := &t.Points[i]
+	if len(p.Fields) == 0 {
+		return t.NewReject(wire.InvalidField, i, "fields", "at least one that is not null")
+	}
+	if len(p.Fields) > maxFields {
+		return t.NewReject(wire.TooManyFields, i, "fields", strconv.Itoa(len(p.Fields))+" fields, at most "+strconv.Itoa(maxFields)+" a point")
+	}
+	shape := s.dev.shapeLocked(p.Measurement)
+	sep := byte(' ')
+	for j := range p.Fields {
+		f := &p.Fields[j]
+		known := shape.slot(f.Key, j)
+		if rej := s.checkField(t, i, j, known); rej != nil {
+			return rej
+		}
+		s.buf = append(append(append(s.buf, sep), f.Key...), '=')
+		sep = ','
+		if why := s.value(f, s.kindOf(f, known)); why != "" {
+			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
+		}
+		s.slots = append(s.slots, known)
+	}
+	return nil
+}
+
+// checkField checks a field's name and type, and remembers one that is new.
+func (s *Source) checkField(t *wire.Telemetry, i, j int, known *slot) *wire.Reject {
+	p := &t.Points[i]
+	f := &p.Fields[j]
+	k := s.kindOf(f, known)
+	if known == nil {
+		if why := nameFault(f.Key); why != "" {
+			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
+		}
+		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), k})
+	} else if known.kind != k {
+		return s.conflict(t, i, j, known.kind, k)
+	}
+	for _, other := range p.Fields[:j] {
+		if bytes.Equal(other.Key, f.Key) {
+			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), "is there twice")
+		}
+	}
+	return nil
+}
+
+func (s *Source) conflict(t *wire.Telemetry, i, j int, have, got kind) *wire.Reject {
+	p := &t.Points[i]
+	return t.NewReject(wire.TypeConflict, i, "fields."+string(p.Fields[j].Key),
+		"is "+kindNames[got]+", but "+string(p.Measurement)+"."+string(p.Fields[j].Key)+" is stored as "+kindNames[have])
+}
+
+// kindOf is the type as which a field would be stored. A known number keeps its flavour, so that the patterns of
+// integer_fields are matched once per field and not once per point.
+func (s *Source) kindOf(f *wire.Field, known *slot) kind {
+	if f.Kind == wire.Number && known != nil && (known.kind == kindFloat || known.kind == kindInteger) {
+		return known.kind
+	}
+	return kindOf(f.Kind, f.Kind == wire.Number && len(s.c.rules.integers) > 0 && s.c.rules.integer(string(f.Key)))
+}
+
+func (s *Source) value(f *wire.Field, k kind) (why string) {
+	switch k {
+	case kindText:
+		if why := textFault(f.Value, maxText); why != "" {
+			return why
+		}
+		s.buf = appendText(s.buf, f.Value)
+	case kindInteger:
+		s.buf, why = appendInteger(s.buf, f.Value)
+	default:
+		s.buf = append(s.buf, f.Value...)
+	}
+	return why
+}
+
+// admitLocked lets the frame's new fields and series in, or refuses the frame. Most frames have none.
+func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
+	for i := range t.Points {
+		p := &t.Points[i]
+		key := seriesKey(p)
+		if _, ok := s.dev.series[key]; ok {
+			continue
+		}
+		if len(s.dev.series) >= s.c.deviceSeries {
+			return t.NewReject(wire.TooManySeries, i, "tags", "this device has "+strconv.Itoa(len(s.dev.series))+" series, its limit; use fields for values that change")
+		}
+		if !s.c.types.addSeries() {
+			return t.NewReject(wire.TooManySeries, i, "tags", "the hub has reached ingest.total_series")
+		}
+		s.dev.series[key] = struct{}{}
+	}
+	if len(s.fresh) == 0 {
+		return nil
+	}
+	if s.dev.fields+len(s.fresh) > s.c.deviceFields {
+		f := s.fresh[0]
+		return t.NewReject(wire.TooManyFields, f.point, "fields", "this device has "+strconv.Itoa(s.dev.fields)+" fields, its limit (ingest.device_fields)")
+	}
+	for _, f := range s.fresh {
+		if rej := s.admitFieldLocked(t, f); rej != nil {
+			return rej
+		}
+	}
+	return nil
+}
+
+// errUnsettled says that a frame has fields whose types nobody has settled yet. It never leaves this file.
+var errUnsettled = &wire.Reject{Message: "unsettled"}
+
+// admitFieldLocked makes room for a new field of the device, whose type must be the settled one.
+func (s *Source) admitFieldLocked(t *wire.Telemetry, f freshField) *wire.Reject {
+	p := &t.Points[f.point]
+	name := p.Fields[f.field].Key
+	have := s.c.types.of(p.Measurement, name)
+	if have == 0 {
+		return errUnsettled
+	}
+	if have != f.kind {
+		return s.conflict(t, f.point, f.field, have, f.kind)
+	}
+	// Two points of one frame may bring the same new field.
+	known := s.dev.shapeLocked(p.Measurement).slot(name, f.field)
+	if known == nil {
+		known = s.dev.addSlotLocked(p.Measurement, name, f.kind)
+	}
+	s.slots[f.slot] = known
+	return nil
+}
+
+// settleTypes claims the types of the frame's new fields. The bus may be away: then it waits, as for the log itself.
+func (s *Source) settleTypes(t *wire.Telemetry) error {
+	for _, f := range s.fresh {
+		p := &t.Points[f.point]
+		name := p.Fields[f.field].Key
+		if s.c.types.of(p.Measurement, name) != 0 {
+			continue
+		}
+		if err := s.c.settleType(string(p.Measurement), string(name), f.kind); err != nil {
+			if errors.Is(err, errTooManyFields) {
+				s.c.metrics.rejected(wire.TooManySeries)
+				return t.NewReject(wire.TooManySeries, f.point, "fields."+string(name), err.Error())
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Device returns the last values of a device; none if it sent nothing since the hub started.
+func (c *Committer) Device(id string) []Last {
+	c.devMu.RLock()
+	d := c.devices[id]
+	c.devMu.RUnlock()
+	if d == nil {
+		return nil
+	}
+	return d.lastValues()
+}
+
+func (c *Committer) device(id string) *device {
+	c.devMu.Lock()
+	defer c.devMu.Unlock()
+	d := c.devices[id]
+	if d == nil {
+		d = newDevice(id)
+		c.devices[id] = d
+	}
+	return d
+}
+
+// Watch switches live telemetry of a device, or of every device under "*", on or off; it costs nothing while off.
+func (c *Committer) Watch(id string, on bool) {
+	if id == "*" {
+		c.watchAll.Store(on)
+		return
+	}
+	c.device(id).watched.Store(on)
+}
+
+// clockNow is the clock of a hub.
+func clockNow() time.Time { return time.Now() }

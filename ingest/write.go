@@ -1,0 +1,100 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// The wait between two attempts to write.
+const (
+	writeRetryFirst = 100 * time.Millisecond
+	writeRetryMost  = 15 * time.Second
+)
+
+// write stores lines, whatever it takes. It returns only when every line is in the store or with the dead letters, or
+// when ctx ends.
+func (w *Writer) write(ctx context.Context, lines []byte) error {
+	wait := writeRetryFirst
+	for {
+		start := time.Now()
+		err := w.store.Write(ctx, lines)
+		if err == nil {
+			w.metrics.wrote(lines, time.Since(start))
+			w.recovered()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		what, after := verdict(err)
+		switch what {
+		case Refused, TooLarge:
+			w.recovered() // the store answers
+			return w.split(ctx, lines, err)
+		case Misconfigured:
+			w.metrics.held.Inc()
+			w.failed(err, "InfluxDB refuses all writes; correct influx.token, influx.org or influx.bucket")
+		default:
+			w.metrics.retries.Inc()
+			w.failed(err, "InfluxDB does not take points; they wait in the log")
+		}
+		if !pause(ctx, max(after, wait/2+rand.N(wait))) {
+			return ctx.Err()
+		}
+		wait = min(2*wait, writeRetryMost)
+	}
+}
+
+// split writes two halves apart; a single line that is refused goes to the dead letters with InfluxDB's own reason.
+func (w *Writer) split(ctx context.Context, lines []byte, reason error) error {
+	cut := middle(lines)
+	if cut == len(lines) {
+		w.metrics.dead.Inc()
+		return w.dead.Keep(ctx, lines, reason)
+	}
+	w.metrics.splits.Inc()
+	if err := w.write(ctx, lines[:cut]); err != nil {
+		return err
+	}
+	return w.write(ctx, lines[cut:])
+}
+
+// middle is the end of the line that holds the middle of lines, or of the one before it; len(lines) if there is just one.
+func middle(lines []byte) int {
+	half := len(lines) / 2
+	if at := bytes.LastIndexByte(lines[:half], '\n'); at >= 0 {
+		return at + 1
+	}
+	if at := bytes.IndexByte(lines[half:], '\n'); at >= 0 {
+		return half + at + 1
+	}
+	return len(lines)
+}
+
+// failed notes trouble: once in the log, and in readiness until it has passed.
+func (w *Writer) failed(err error, what string) {
+	if w.trouble.Swap(&err) == nil {
+		w.metrics.up.Set(0)
+		w.slog.Error(what, "err", err)
+	}
+}
+
+func (w *Writer) recovered() {
+	if w.trouble.Load() != nil && w.trouble.Swap(nil) != nil {
+		w.metrics.up.Set(1)
+		w.slog.Info("InfluxDB takes points again")
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

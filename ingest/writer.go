@@ -1,0 +1,379 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-hub/fairlead/configs"
+)
+
+// WriterConsumer is the durable cursor of the writer in the log.
+const WriterConsumer = "influx-writer"
+
+// The writer's bounds.
+const (
+	writeBytes   = 8 << 20                // of one write to the store
+	heldBytes    = 64 << 20               // of batches in memory, all lanes together
+	laneQueue    = 64                     // batches waiting in one lane
+	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
+	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
+	maxUnwritten = 4096                   // batches out of the log and not yet acked
+	watchEvery   = time.Second            // how often the lag is measured
+)
+
+// Log is the stream of the bus from which the writer reads.
+type Log interface {
+	CreateOrUpdateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error)
+	DeleteConsumer(ctx context.Context, name string) error
+	Purge(ctx context.Context, opts ...jetstream.StreamPurgeOpt) error
+}
+
+// WriterOptions say what a writer works with.
+type WriterOptions struct {
+	Config  configs.Ingest
+	Log     Log
+	Store   Store
+	Dead    *Deadletters
+	Slog    *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Writer carries batches from the log to the store and cuts the log behind them.
+type Writer struct {
+	// static after New
+	log       Log
+	store     Store
+	dead      *Deadletters
+	slog      *slog.Logger
+	metrics   *writerMetrics
+	lineLimit int
+	lanes     [Lanes]chan piece
+
+	mu      sync.Mutex
+	held    int                 // bytes of batches in memory; guarded by mu
+	freed   sync.Cond           // waits for held to fall
+	batches map[uint64]*pending // by stream sequence; guarded by mu
+	stopped bool                // guarded by mu
+
+	acked   atomic.Bool           // since the last purge
+	trouble atomic.Pointer[error] // why nothing can be written, or nil
+	lag     atomic.Int64          // age of the oldest unwritten point, ns
+}
+
+// pending is a batch that is not yet wholly written.
+type pending struct {
+	msg    jetstream.Msg
+	size   int
+	oldest int64
+	left   atomic.Int32 // lanes to go
+	seq    uint64
+}
+
+// piece is one lane of a batch.
+type piece struct {
+	lane
+	of *pending
+}
+
+// NewWriter returns a writer; Run makes it work.
+func NewWriter(o WriterOptions) (*Writer, error) {
+	m, err := newWriterMetrics(o.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	w := &Writer{
+		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, lineLimit: o.Config.WriteLines,
+		batches: make(map[uint64]*pending),
+	}
+	w.freed.L = &w.mu
+	return w, nil
+}
+
+// Run writes until ctx ends. What is not written then stays in the log. Only one writer may run on a log: two would not
+// keep the order of a device's points.
+func (w *Writer) Run(ctx context.Context) error {
+	cons, err := w.cursor(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cursor of the writer: %w", err)
+	}
+	w.reset()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.read(ctx, cons) })
+	for i := range w.lanes {
+		g.Go(func() error { return w.writeLane(ctx, w.lanes[i]) })
+	}
+	g.Go(func() error { return w.purge(ctx, cons) })
+	g.Go(func() error { return w.watch(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		w.mu.Lock()
+		w.stopped = true
+		w.freed.Broadcast()
+		w.mu.Unlock()
+		return nil
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// never is longer than any outage: a batch that was dealt out is not sent again while this writer lives, because it is in
+// memory until it is written; the next writer begins with a new cursor.
+const never = 10 * 365 * 24 * time.Hour
+
+// cursor begins at the first batch that is still in the log. The cursor of an earlier writer would hold back what that one
+// had taken and not written.
+func (w *Writer) cursor(ctx context.Context) (jetstream.Consumer, error) {
+	if err := w.log.DeleteConsumer(ctx, WriterConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return w.log.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: WriterConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: never,
+		MaxAckPending: maxUnwritten, MaxDeliver: -1,
+	})
+}
+
+// reset forgets what an earlier Run had in memory.
+func (w *Writer) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.batches)
+	w.held, w.stopped = 0, false
+	for i := range w.lanes {
+		w.lanes[i] = make(chan piece, laneQueue)
+	}
+}
+
+// read pulls batches out of the log and deals them to the lanes.
+func (w *Writer) read(ctx context.Context, cons jetstream.Consumer) error {
+	it, err := cons.Messages(jetstream.PullMaxBytes(4<<20), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer stop()
+	defer it.Stop()
+	for {
+		msg, err := it.Next()
+		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+			return ctx.Err()
+		}
+		if err != nil {
+			w.slog.Warn("read the log", "err", err)
+			continue
+		}
+		if err := w.deal(ctx, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// deal hands a batch to its lanes. It blocks while too much is in memory.
+func (w *Writer) deal(ctx context.Context, msg jetstream.Msg) error {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	oldest, lanes, err := readBatch(msg.Data())
+	if err != nil {
+		// It will not become readable; keep it where an operator finds it.
+		w.slog.Error("unreadable batch set aside", "stream_seq", meta.Sequence.Stream, "err", err)
+		w.metrics.unreadable.Inc()
+		if err := w.dead.keepBatch(ctx, meta.Sequence.Stream, msg.Data(), err); err != nil {
+			return err
+		}
+		return msg.Ack()
+	}
+	p := &pending{msg: msg, size: len(msg.Data()), oldest: oldest, seq: meta.Sequence.Stream}
+	if !w.hold(p) {
+		return nil // it is in memory already and came again
+	}
+	for _, l := range lanes {
+		if l.lines > 0 {
+			p.left.Add(1)
+		}
+	}
+	if p.left.Load() == 0 {
+		w.done(p)
+		return nil
+	}
+	for i, l := range lanes {
+		if l.lines == 0 {
+			continue
+		}
+		select {
+		case w.lanes[i%Lanes] <- piece{l, p}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// hold waits for room and takes note of p; false if p is there already.
+func (w *Writer) hold(p *pending) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.batches[p.seq]; ok {
+		return false
+	}
+	for w.held > 0 && w.held+p.size > heldBytes && !w.stopped {
+		w.freed.Wait()
+	}
+	w.held += p.size
+	w.batches[p.seq] = p
+	return true
+}
+
+// done acks a batch whose lanes are all written.
+func (w *Writer) done(p *pending) {
+	if err := p.msg.Ack(); err != nil {
+		w.slog.Debug("ack batch", "stream_seq", p.seq, "err", err) // it comes again and changes nothing
+	}
+	w.mu.Lock()
+	w.held -= p.size
+	delete(w.batches, p.seq)
+	w.freed.Signal()
+	w.mu.Unlock()
+	w.acked.Store(true)
+}
+
+// writeLane writes one lane's pieces in order, joined to what InfluxDB likes best.
+func (w *Writer) writeLane(ctx context.Context, queue <-chan piece) error {
+	var body []byte
+	var joined []piece
+	for {
+		select {
+		case p := <-queue:
+			joined = append(joined[:0], p)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		joined = w.gather(ctx, queue, joined)
+		body = body[:0]
+		for _, p := range joined {
+			body = append(body, p.data...)
+		}
+		if err := w.write(ctx, body); err != nil {
+			return err
+		}
+		for i, p := range joined {
+			if p.of.left.Add(-1) == 0 {
+				w.done(p.of)
+			}
+			joined[i] = piece{}
+		}
+		if cap(body) > 2*writeBytes {
+			body = nil
+		}
+	}
+}
+
+// gather adds what is waiting, and waits a little for more when there is little.
+func (w *Writer) gather(ctx context.Context, queue <-chan piece, joined []piece) []piece {
+	lines, bytes := joined[0].lines, len(joined[0].data)
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	for lines < w.lineLimit && bytes < writeBytes {
+		select {
+		case p := <-queue:
+			joined = append(joined, p)
+			lines += p.lines
+			bytes += len(p.data)
+		case <-timer.C:
+			return joined
+		case <-ctx.Done():
+			return joined
+		}
+	}
+	return joined
+}
+
+// watch measures how old the oldest unwritten point is.
+func (w *Writer) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			w.measure(now)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (w *Writer) measure(now time.Time) {
+	oldest := int64(0)
+	w.mu.Lock()
+	for _, p := range w.batches {
+		if oldest == 0 || p.oldest < oldest {
+			oldest = p.oldest
+		}
+	}
+	w.mu.Unlock()
+	lag := time.Duration(0)
+	if oldest != 0 {
+		lag = max(now.Sub(time.Unix(0, oldest)), 0)
+	}
+	w.lag.Store(int64(lag))
+	w.metrics.lag.Set(lag.Seconds())
+}
+
+// Lag is the age of the oldest point that is acked and not yet in the store.
+func (w *Writer) Lag() time.Duration { return time.Duration(w.lag.Load()) }
+
+// Healthy reports why nothing can be written, or nil.
+func (w *Writer) Healthy() error {
+	if err := w.trouble.Load(); err != nil {
+		return fmt.Errorf("influx: %w", *err)
+	}
+	return nil
+}
+
+// purge cuts the log below the lowest cursor. A stream that removes what was acked by itself would sync each removal.
+func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	var cut uint64
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !w.acked.Swap(false) {
+			continue
+		}
+		info, err := cons.Info(ctx)
+		if err != nil {
+			w.acked.Store(true)
+			continue
+		}
+		floor := info.AckFloor.Stream
+		if floor <= cut {
+			continue
+		}
+		if err := w.log.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+			w.acked.Store(true)
+			if ctx.Err() == nil {
+				w.slog.Warn("cut the log", "err", err)
+			}
+			continue
+		}
+		cut = floor
+	}
+}

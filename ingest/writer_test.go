@@ -1,0 +1,244 @@
+package ingest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// scripted is a store that can be made to fail in ways that a real one cannot be asked to.
+type scripted struct {
+	mu    sync.Mutex
+	cond  sync.Cond
+	lines map[string]int // how often each line was stored
+	order []string       // stored lines as they came
+	fail  func(body []byte, call int) error
+	calls int
+}
+
+func newScripted(fail func(body []byte, call int) error) *scripted {
+	s := &scripted{lines: make(map[string]int), fail: fail}
+	s.cond.L = &s.mu
+	return s
+}
+
+func (s *scripted) Write(_ context.Context, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.fail != nil {
+		if err := s.fail(body, s.calls); err != nil {
+			return err
+		}
+	}
+	for l := range bytes.Lines(body) {
+		line := strings.TrimSuffix(string(l), "\n")
+		s.lines[line]++
+		s.order = append(s.order, line)
+	}
+	s.cond.Broadcast()
+	return nil
+}
+
+// wait blocks until n different lines are stored.
+func (s *scripted) wait(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.lines) < n {
+		s.cond.Wait()
+	}
+}
+
+// startWriter runs a writer on the log of b until stop is called.
+func startWriter(tb testing.TB, b *bus.Bus, store ingest.Store) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
+	tb.Helper()
+	log, err := b.Stream(context.Background(), bus.StreamTelemetry)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	letters, err := b.Stream(context.Background(), bus.StreamDeadletter)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dead = ingest.NewDeadletters(b.JetStream(), letters)
+	w, err = ingest.NewWriter(ingest.WriterOptions{
+		Config: configs.Default().Ingest, Log: log, Store: store, Dead: dead,
+		Slog: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Error(err)
+		}
+	})
+	tb.Cleanup(stop)
+	return w, dead, stop
+}
+
+// send appends n points of each device and waits until they are in the log.
+func send(tb testing.TB, c *ingest.Committer, devices, n int) {
+	tb.Helper()
+	var wg sync.WaitGroup
+	for d := range devices {
+		wg.Go(func() {
+			w := newWaiter()
+			src := c.Open(fmt.Sprintf("dev-%d", d), nil, w)
+			defer src.Close()
+			for i := 1; i <= n; i++ {
+				if err := src.Append(frame(tb, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":%d},"time":%d}`, i, i, 1700000000000+i))); err != nil {
+					tb.Error(err)
+					return
+				}
+			}
+			w.wait(uint64(n))
+		})
+	}
+	wg.Wait()
+}
+
+func refused(reason string) error {
+	return &ingest.StoreError{Verdict: ingest.Refused, Status: 400, Err: errors.New(reason)}
+}
+
+func TestEveryLoggedPointIsWrittenInOrder(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	store := newScripted(nil)
+	startWriter(t, b, store)
+	send(t, c, 10, 300)
+	store.wait(3000)
+	last := make(map[string]string)
+	for _, l := range store.order {
+		head, _, _ := strings.Cut(l, " ")
+		at := l[strings.LastIndexByte(l, ' ')+1:]
+		if at <= last[head] {
+			t.Fatalf("%s at %s came behind %s", head, at, last[head])
+		}
+		last[head] = at
+	}
+}
+
+func TestOutageLosesNothing(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	down := true
+	store := newScripted(func(_ []byte, call int) error {
+		if call > 6 {
+			down = false
+		}
+		if down {
+			return &ingest.StoreError{Verdict: ingest.Unavailable, Status: 503, Err: errors.New("away")}
+		}
+		return nil
+	})
+	w, _, _ := startWriter(t, b, store)
+	send(t, c, 4, 100)
+	store.wait(400)
+	if err := w.Healthy(); err != nil {
+		t.Errorf("healthy after the outage: %v", err)
+	}
+}
+
+func TestRestartWritesWhatWasLeft(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	away := newScripted(func([]byte, int) error {
+		return &ingest.StoreError{Verdict: ingest.Misconfigured, Status: 401, Err: errors.New("unauthorized")}
+	})
+	_, _, stop := startWriter(t, b, away)
+	send(t, c, 4, 50)
+	stop()
+	if len(away.lines) != 0 {
+		t.Fatal("the store that refused has lines")
+	}
+	store := newScripted(nil)
+	startWriter(t, b, store)
+	store.wait(200)
+}
+
+func TestBadLinesStandAlone(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	bad := func(l []byte) bool { return bytes.Contains(l, []byte("n=77 ")) || bytes.Contains(l, []byte("n=300 ")) }
+	store := newScripted(func(body []byte, call int) error {
+		if call%7 == 0 && bytes.Count(body, []byte("\n")) > 1 {
+			return &ingest.StoreError{Verdict: ingest.TooLarge, Status: 413, Err: errors.New("too large")}
+		}
+		for l := range bytes.Lines(body) {
+			if bad(l) {
+				return refused("field type conflict")
+			}
+		}
+		return nil
+	})
+	_, dead, _ := startWriter(t, b, store)
+	send(t, c, 3, 400)
+	store.wait(3 * 398)
+	var letters []ingest.Deadletter
+	for len(letters) < 6 {
+		var err error
+		if letters, err = dead.List(t.Context(), "", 0, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range letters {
+		if !strings.HasPrefix(l.Device, "dev-") || !bad([]byte(l.Line)) || !strings.Contains(l.Reason, "field type conflict") {
+			t.Errorf("dead letter %+v", l)
+		}
+	}
+	for l := range store.lines {
+		if bad([]byte(l)) {
+			t.Errorf("stored the bad line %s", l)
+		}
+	}
+	one, err := dead.List(t.Context(), "dev-1", 0, 100)
+	if err != nil || len(one) != 2 {
+		t.Fatalf("%d dead letters of dev-1 (%v), want 2", len(one), err)
+	}
+	store.mu.Lock()
+	store.fail = nil
+	store.mu.Unlock()
+	took, again, err := dead.Replay(t.Context(), store, []uint64{one[0].Seq, one[1].Seq})
+	if err != nil || took != 2 || again != 0 {
+		t.Errorf("replay took %d, refused %d: %v", took, again, err)
+	}
+}
+
+func TestTheLogIsCutBehindTheWriter(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	store := newScripted(nil)
+	startWriter(t, b, store)
+	send(t, c, 4, 100)
+	store.wait(400)
+	s, err := b.Stream(t.Context(), bus.StreamTelemetry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		info, err := s.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs == 0 {
+			return
+		}
+	}
+}
