@@ -95,6 +95,9 @@ check('a device that is not there is said to be so', async (bench) => {
   const page = await bench.signedIn({}, 'devices/none-such');
   await page.waitForSelector('.fault');
   want((await page.textContent('.fault')).includes('there is no device of that name'), 'no detail');
+  await page.goto('/console/commands/none-such');
+  await page.waitForSelector('.fault');
+  want((await page.textContent('.fault')).includes('there is no such command'), 'no detail');
   await page.goto('/console/no/such/page');
   await page.waitForSelector('text=There is no such page');
 });

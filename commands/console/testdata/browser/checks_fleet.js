@@ -95,7 +95,9 @@ check('the live link says when it is down and comes back', async (bench) => {
 
 check('what a slow view lost is told', async (bench) => {
   const page = await bench.signedIn();
-  await page.waitForSelector('.light[data-state=up]');
+  await page.waitForSelector('#row-boiler-1');
+  const before = await reading(page, 'boiler-1');
+  await page.waitForFunction((text) => document.querySelector('#row-boiler-1 .c-values').textContent !== text, before); // values come
   await bench.control(page, '/test/event', { event: 'gap', dropped: 120 });
   await page.waitForSelector('[data-banner=gap]');
   want((await page.textContent('[data-banner=gap]')).includes('120 readings'), 'the number is not told');

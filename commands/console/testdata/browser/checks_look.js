@@ -3,10 +3,10 @@ import { clean, refused } from './bench.js';
 import { ink } from './checks_device.js';
 
 const phone = { width: 390, height: 780, touch: true };
-const pages = ['', 'devices/boiler-1', 'devices/hostile-1', 'commands', 'bridge', 'deadletters'];
+const pages = ['', 'devices/boiler-1', 'devices/hostile-1', 'commands', 'bridge', 'deadletters', 'hub'];
 
 async function settled(page) {
-  await page.waitForSelector('.row, .strip canvas, .command, .card, .absent');
+  await page.waitForSelector('.row, .strip canvas, .command, .card, .letter, .absent');
 }
 
 check('nothing is wider than a phone', async (bench) => {

@@ -107,12 +107,12 @@ function options(element, { lines, boolean, notes, setUnder }) {
     cursor: { sync: { key: cursor.key, setSeries: false }, drag: { x: false, y: false }, y: false, points: { size: 7, width: 1.5 } },
     scales: { x: { time: true }, y: boolean ? { range: [-0.15, 1.15] } : { range: calmRange } },
     axes: [
-      { ...axis, size: 24, gap: 4, space: 70, values: clockTicks },
+      { ...axis, size: 24, gap: 4, space: (u, index, min, max, wide) => (wide < 420 ? 46 : 72), values: clockTicks },
       { ...axis, size: 52, gap: 6, space: 30, ...(boolean ? { splits: () => [0, 1], values: () => ['off', 'on'] } : { values: (u, ticks) => ticks.map(tick) }) },
     ],
     series: [{}, ...lines.map((line, i) => ({
       stroke: colour(`--line-${i}`), width: 1.6, spanGaps: false,
-      fill: lines.length === 1 ? colour('--line-fill') : undefined,
+      fill: lines.length === 1 && !boolean ? colour('--line-fill') : undefined,
       paths: boolean ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: true, size: 4, fill: colour(`--line-${i}`), filter: lonely },
     }))],
