@@ -157,7 +157,7 @@ func (h *hub) controls(mux *http.ServeMux) {
 	// The same policy with what it forbids: a check that finds nothing here could not find anything.
 	mux.HandleFunc("GET /test/hostile", func(w http.ResponseWriter, r *http.Request) {
 		recorder := httptest.NewRecorder()
-		console.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/console/", nil))
+		console.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(r.Context(), http.MethodGet, "/console/", nil))
 		if r.URL.Query().Get("policy") != "none" {
 			w.Header().Set("Content-Security-Policy", recorder.Header().Get("Content-Security-Policy"))
 		}

@@ -104,8 +104,9 @@ export class Line {
   }
 
   // withGaps is [times in seconds, values] with a null wherever the device was silent for longer than is usual for it, so
-  // that no line is drawn through a time of which nothing is known.
-  withGaps() {
+  // that no line is drawn through a time of which nothing is known. A switch keeps its position until it changes, so its
+  // line is stepped: the old value once more, just before the new one.
+  withGaps(stepped) {
     const limit = this.#gapLimit();
     const xs = [];
     const ys = [];
@@ -113,6 +114,9 @@ export class Line {
       if (i > 0 && this.times[i] - this.times[i - 1] > limit) {
         xs.push((this.times[i - 1] + this.times[i]) / 2 / second);
         ys.push(null);
+      } else if (stepped && i > 0 && this.values[i] !== this.values[i - 1]) {
+        xs.push((this.times[i] - 0.5) / second);
+        ys.push(this.values[i - 1]);
       }
       xs.push(this.times[i] / second);
       ys.push(this.values[i]);

@@ -1,7 +1,7 @@
 // The MQTT bridge: its connections, what they carry, and which topics nothing knows.
 import { html, useState } from '../html.js';
 import { hubNow } from '../api.js';
-import { ago, count, dateAndTime, plural } from '../format.js';
+import { ago, count, dateAndTime, longSpan, plural } from '../format.js';
 import { useFetched } from '../fetched.js';
 import { useClock } from '../topic.js';
 import { Fetched } from '../parts/notice.js';
@@ -24,10 +24,10 @@ export function BridgePage() {
 function Connection({ connection: c, now }) {
   const topics = c.topics ?? [];
   const unmapped = topics.filter((topic) => !topic.mapped).length;
-  const counters = [['Received', c.received], ['Stored and acknowledged', c.acked], ['Published', c.published], ['Dropped', c.dropped]];
+  const counters = [['Received', c.received], ['Acknowledged', c.acked], ['Published', c.published], ['Dropped', c.dropped]];
   return html`<section class="card">
     <header class="card-head"><h2><span class="mono">${c.name}</span></h2><span class="state" data-tone=${tones[c.state] ?? 'still'}>${c.state}</span></header>
-    <p class="quiet"><span class="mono breaks">${c.url}</span>${c.since && html` · ${c.state} since <span class="num" title=${dateAndTime(c.since)}>${ago(c.since, now)}</span>`}${
+    <p class="quiet"><span class="mono breaks">${c.url}</span>${c.since && html` · ${c.state} for <span class="num" title=${dateAndTime(c.since)}>${longSpan(now - c.since)}</span>`}${
       c.profiles?.length > 0 && html` · ${plural(c.profiles.length, 'profile')}: ${c.profiles.join(', ')}`}</p>
     ${c.last_error && html`<p class="card-fault" data-past=${c.state === 'connected'}>${c.last_error}${c.error_time && html` <span class="num quiet">${ago(c.error_time, now)}</span>`}</p>`}
     <dl class="facts-list">${counters.map(([name, n]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${count(n ?? 0)}</dd></div>`)}</dl>
