@@ -19,7 +19,7 @@ import (
 type influxd struct {
 	url string
 	cmd *exec.Cmd
-	log *tail
+	log *lastWords
 }
 
 // influxDatabase is the bucket that the hub writes to.
@@ -64,7 +64,7 @@ func startInflux(ctx context.Context, dir string) (*influxd, error) {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("start influxd: %w", err)
 	}
-	d := &influxd{url: "http://" + addrs[1], cmd: exec.Command(path, "run", "-config", file), log: &tail{}}
+	d := &influxd{url: "http://" + addrs[1], cmd: exec.Command(path, "run", "-config", file), log: &lastWords{}}
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	dieWithParent(d.cmd)
 	return d, d.await(ctx)

@@ -105,11 +105,11 @@ type part struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	out   *json.Decoder
-	log   *tail
+	log   *lastWords
 }
 
-// tail keeps the end of what a part prints to its standard error.
-type tail struct {
+// lastWords keeps the end of what a part prints to its standard error.
+type lastWords struct {
 	mu   sync.Mutex
 	text []byte // guarded by mu
 }
@@ -117,7 +117,7 @@ type tail struct {
 const tailBytes = 4 << 10
 
 // Write takes more text.
-func (t *tail) Write(p []byte) (int, error) {
+func (t *lastWords) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.text = append(t.text, p...)
@@ -128,7 +128,7 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 // String is what is kept.
-func (t *tail) String() string {
+func (t *lastWords) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.TrimSpace(string(t.text))
@@ -140,7 +140,7 @@ func startPart(name string, spec any) (*part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &part{name: name, cmd: exec.Command(self, "bench", "part", name), log: &tail{}}
+	p := &part{name: name, cmd: exec.Command(self, "bench", "part", name), log: &lastWords{}}
 	p.cmd.Stderr = p.log
 	// In a test this program is the test's; its main then runs the command line.
 	p.cmd.Env = append(os.Environ(), asCommand+"=1")
