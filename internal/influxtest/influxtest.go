@@ -26,6 +26,7 @@ const (
 )
 
 const (
+	startTries   = 3
 	startTimeout = 30 * time.Second
 	stopTimeout  = 20 * time.Second
 	pollEvery    = 20 * time.Millisecond
@@ -66,17 +67,33 @@ func Start(tb testing.TB, opts ...Options) *Server {
 		o.Database = "telemetry"
 	}
 	s := &Server{tb: tb, opt: o, Database: o.Database, Dir: tb.TempDir()}
-	addrs := freeAddrs(tb, 2)
-	s.URL = "http://" + addrs[0]
-	s.configure(addrs[0], addrs[1])
-	s.run()
 	tb.Cleanup(s.Kill)
+	s.startAnywhere()
 	if o.Auth {
 		s.Token = User + ":" + Password
 		s.MustQuery(fmt.Sprintf("CREATE USER %s WITH PASSWORD '%s' WITH ALL PRIVILEGES", User, Password))
 	}
 	s.MustQuery(fmt.Sprintf("CREATE DATABASE %q", o.Database))
 	return s
+}
+
+// startAnywhere takes other ports if somebody was faster on the ones that were free.
+func (s *Server) startAnywhere() {
+	s.tb.Helper()
+	var err error
+	for range startTries {
+		addrs := freeAddrs(s.tb, 2)
+		s.URL = "http://" + addrs[0]
+		s.configure(addrs[0], addrs[1])
+		if err = s.run(); err == nil {
+			return
+		}
+		s.Kill()
+		if !strings.Contains(s.Log(), "address already in use") {
+			break
+		}
+	}
+	s.tb.Fatal(err)
 }
 
 // Path finds influxd in PATH or where "go install" puts it.
@@ -121,36 +138,34 @@ bind-address = %q
 func (s *Server) file(name string) string { return filepath.Join(s.Dir, name) }
 
 // run starts the process and waits until it answers.
-func (s *Server) run() {
-	s.tb.Helper()
+func (s *Server) run() error {
 	path, err := Path()
 	if err != nil {
-		s.tb.Fatal(err)
+		return err
 	}
 	log, err := os.OpenFile(s.file("influxd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		s.tb.Fatal(err)
+		return err
 	}
 	cmd := exec.Command(path, "run", "-config", s.file("influxd.conf"))
 	cmd.Env = append(os.Environ(), s.opt.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
-		s.tb.Fatal(errors.Join(err, log.Close()))
+		return errors.Join(err, log.Close())
 	}
 	done := make(chan struct{})
-	go func() { // ends with the process, which stop and Kill wait for
+	go func() { // ends with the process, which Stop and Kill wait for
 		defer close(done)
 		_ = cmd.Wait()
 	}()
 	s.mu.Lock()
 	s.cmd, s.done, s.log = cmd, done, log
 	s.mu.Unlock()
-	s.awaitPing(done)
+	return s.awaitPing(done)
 }
 
-func (s *Server) awaitPing(done <-chan struct{}) {
-	s.tb.Helper()
+func (s *Server) awaitPing(done <-chan struct{}) error {
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollEvery)
@@ -160,15 +175,15 @@ func (s *Server) awaitPing(done <-chan struct{}) {
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusNoContent {
-				return
+				return nil
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-done:
-			s.tb.Fatalf("influxd ended at its start:\n%s", s.Log())
+			return fmt.Errorf("influxd ended at its start:\n%s", s.Log())
 		case <-deadline.C:
-			s.tb.Fatalf("influxd did not answer in %s:\n%s", startTimeout, s.Log())
+			return fmt.Errorf("influxd did not answer in %s:\n%s", startTimeout, s.Log())
 		}
 	}
 }
@@ -215,7 +230,9 @@ func (s *Server) end(sig os.Signal) {
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Stop()
-	s.run()
+	if err := s.run(); err != nil {
+		s.tb.Fatal(err)
+	}
 }
 
 // Log is what influxd has printed.
