@@ -72,6 +72,7 @@ var (
 	endTooBig    = ending{code: CloseTooBig, cause: causeFault, reason: "frame is over the limit"}
 	endNotUTF8   = ending{code: CloseNotUTF8, cause: causeFault, reason: "text is not valid UTF-8"}
 	endFragments = ending{code: CloseViolation, cause: causeFault, reason: "message in more than 64 fragments"}
+	endFraming   = ending{code: CloseProtocol, cause: causeFault, reason: "bad frame header"}
 	endDribble   = ending{code: CloseViolation, cause: causeFault, reason: "message took more than 10 s from first to last byte"}
 	endSeq       = ending{code: CloseViolation, cause: causeFault, reason: "seq does not increase"}
 	endText      = ending{code: CloseViolation, cause: causeFault, reason: "frame is not of the type that the subprotocol uses"}

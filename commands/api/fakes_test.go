@@ -258,10 +258,9 @@ func (r *rest) Telemetry(_ context.Context, q api.HistoryQuery) (api.HistoryAnsw
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.query = q
-	return api.HistoryAnswer{
-		Series: []api.Series{{Measurement: "env", Field: "temp", Times: []int64{1}, Values: []any{1.5}}, {Measurement: "env", Field: "none"}},
-		Every:  q.Every, Fn: q.Fn,
-	}, nil
+	return api.HistoryAnswer{Every: q.Every, Fn: q.Fn, Series: []api.Series{
+		{Measurement: "env", Field: "temp", Times: []int64{1}, Values: []any{1.5}}, {Measurement: "env", Field: "none"},
+	}}, nil
 }
 
 func (r *rest) State(context.Context, string) (api.TwinState, error) {
