@@ -236,16 +236,14 @@ func TestCommandConfirmed(t *testing.T) {
 	orders := broker.Sub("do/#")
 	h.until("the valve", func() bool { return h.online["valve"] == "online assumed mqtt:site" })
 	go func() {
-		for o := range orders {
-			var order struct{ ID string }
-			if json.Unmarshal([]byte(o.Payload), &order) == nil {
-				_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/other/"+order.ID, `{"ok":true}`) // a liar
-				_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/valve/"+order.ID, `{"ok":true,"result":{"open":5}}`)
-			}
-			if o.Retained || o.QoS != 1 {
-				t.Errorf("order %+v, want QoS 1 and not retained", o)
-			}
-			return
+		o := <-orders
+		var order struct{ ID string }
+		if json.Unmarshal([]byte(o.Payload), &order) == nil {
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/other/"+order.ID, `{"ok":true}`) // a liar
+			_ = mosquittotest.PubTo(t, broker.Port, []string{"-q", "1"}, "done/valve/"+order.ID, `{"ok":true,"result":{"open":5}}`)
+		}
+		if o.Retained || o.QoS != 1 {
+			t.Errorf("order %+v, want QoS 1 and not retained", o)
 		}
 	}()
 	d, err := r.Links().Deliver(context.Background(), "valve", wire.Command{ID: "c1", Name: "open", Params: json.RawMessage(`{"v":5}`)})
@@ -302,6 +300,9 @@ func TestCommandReachesNothingElse(t *testing.T) {
 		if !errors.Is(err, bridge.ErrUnsupported) {
 			t.Errorf("name %.10q: %v, want ErrUnsupported", name, err)
 		}
+	}
+	if len(h.answers) != 0 {
+		t.Errorf("answers are %v, want none: nothing was asked", h.answers)
 	}
 	if s := r.Status()[0]; s.State != bridge.StateConnected || s.Epoch != 1 || s.Published != 0 {
 		t.Errorf("something was published: %+v", s)

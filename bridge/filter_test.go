@@ -33,9 +33,20 @@ func TestMatchAndOverlap(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
-		{"#", "a/b", true}, {"#", "$SYS/a", false}, {"+/b", "a/b", true}, {"+/b", "a/c", false}, {"a/#", "a", true},
-		{"a/#", "a/b/c", true}, {"a/+", "a", false}, {"a/+", "a/b/c", false}, {"a", "a", true}, {"a/b", "a", false}, {"+", "a/b", false},
-		{"a/+/#", "a/b", true}, {"+/+", "/a", true}, {"a//b", "a//b", true},
+		{"#", "a/b", true},
+		{"#", "$SYS/a", false},
+		{"+/b", "a/b", true},
+		{"+/b", "a/c", false},
+		{"a/#", "a", true},
+		{"a/#", "a/b/c", true},
+		{"a/+", "a", false},
+		{"a/+", "a/b/c", false},
+		{"a", "a", true},
+		{"a/b", "a", false},
+		{"+", "a/b", false},
+		{"a/+/#", "a/b", true},
+		{"+/+", "/a", true},
+		{"a//b", "a//b", true},
 	} {
 		if got := bridge.Matches(c.filter, c.topic); got != c.want {
 			t.Errorf("Matches(%q, %q) = %v", c.filter, c.topic, got)
@@ -45,8 +56,16 @@ func TestMatchAndOverlap(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"a/b", "a/b", true}, {"a/+", "+/b", true}, {"a/b", "a/c", false}, {"#", "x/y", true}, {"a/#", "a", true},
-		{"a/+", "a", false}, {"a/b/c", "a/+/d", false}, {"out/+/+", "out/#", true}, {"out/+", "in/#", false}, {"+/x", "y/+/z", false},
+		{"a/b", "a/b", true},
+		{"a/+", "+/b", true},
+		{"a/b", "a/c", false},
+		{"#", "x/y", true},
+		{"a/#", "a", true},
+		{"a/+", "a", false},
+		{"a/b/c", "a/+/d", false},
+		{"out/+/+", "out/#", true},
+		{"out/+", "in/#", false},
+		{"+/x", "y/+/z", false},
 	} {
 		if bridge.Overlap(c.a, c.b) != c.want || bridge.Overlap(c.b, c.a) != c.want {
 			t.Errorf("Overlap(%q, %q) is not %v both ways", c.a, c.b, c.want)

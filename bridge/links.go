@@ -10,11 +10,11 @@ import (
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
-// ErrNotConnected says that the device cannot be reached now: it is not bridged here, its broker is down, or its last
-// will says that it is gone.
+// ErrNotConnected says that the device cannot be reached now, and that nothing was written: it is not bridged here, its
+// broker is down, its last will says that it is gone, or too many commands wait for its answer.
 var ErrNotConnected = errors.New("device is not connected")
 
-// ErrUnsupported says that the device cannot be asked that, now or ever.
+// ErrUnsupported says that the device cannot be asked that, now or ever; nothing was written.
 var ErrUnsupported = fleets.ErrUnsupported
 
 // Delivery is one attempt to hand a command over that succeeded as far as the broker.
@@ -30,7 +30,8 @@ type Links struct {
 }
 
 // Deliver publishes cmd to the device and returns when the broker has taken it. What becomes of it is told to the
-// AnswerSink. ErrNotConnected: try again when the device is there. ErrUnsupported: never.
+// AnswerSink. With ErrNotConnected and ErrUnsupported nothing was written. After any other error the command may have
+// left, and its answer is waited for.
 func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (Delivery, error) {
 	d := l.directory.find(device)
 	if d == nil || d.isOffline() {
@@ -42,27 +43,44 @@ func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (D
 		return Delivery{}, ErrNotConnected
 	}
 	req, err := c.request(d, cmd)
-	if err != nil {
-		return Delivery{}, fmt.Errorf("command %s: %w", cmd.Name, err)
-	}
-	if err := c.publish(ctx, link, req.Topic, req.qos, req.Payload); err != nil {
-		req.Forget()
-		c.m.commands.WithLabelValues("failed").Inc()
-		if errors.Is(err, errTopic) || errors.Is(err, errPayload) {
-			return Delivery{}, fmt.Errorf("command %s: %w: %w", cmd.Name, ErrUnsupported, err)
+	if err == nil {
+		err = c.publish(ctx, link, req.Topic, req.qos, req.Payload)
+		if errors.Is(err, errUnsent) {
+			req.Forget()
 		}
-		return Delivery{}, fmt.Errorf("command %s: %w: %w", cmd.Name, ErrNotConnected, err)
+	}
+	if err != nil {
+		c.m.commands.WithLabelValues("failed").Inc()
+		return Delivery{}, fmt.Errorf("command %s: %w", cmd.Name, meaning(err))
 	}
 	c.m.commands.WithLabelValues("published").Inc()
 	if req.assumed {
-		c.m.answered(fleets.Assumed)
-		l.answers.Answered(device, &wire.Answer{Kind: wire.Result, ID: cmd.ID, OK: true}, string(fleets.Assumed), func(err error) {
-			if err != nil {
-				c.log.Warn("record answer", "device_id", device, "command_id", cmd.ID, "err", err)
-			}
-		})
+		l.answer(d, wire.Answer{Kind: wire.Result, ID: cmd.ID, OK: true}, fleets.Assumed)
 	}
 	return Delivery{Session: c.link(), Epoch: link.epoch}, nil
+}
+
+// meaning sorts a failed delivery into what the caller can do about it.
+func meaning(err error) error {
+	switch {
+	case errors.Is(err, ErrUnsupported):
+		return err
+	case errors.Is(err, errTopic), errors.Is(err, errPayload):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	case errors.Is(err, fleets.ErrBusy), errors.Is(err, errUnsent):
+		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+	default:
+		return err
+	}
+}
+
+func (l *Links) answer(d *device, a wire.Answer, evidence fleets.Evidence) {
+	d.conn.m.answered(evidence)
+	l.answers.Answered(d.id, &a, string(evidence), func(err error) {
+		if err != nil {
+			d.conn.log.Warn("record answer", "device_id", d.id, "command_id", a.ID, "err", err)
+		}
+	})
 }
 
 // Cancel stops waiting for an answer. MQTT fleets have no way to take a command back, so it returns ErrUnsupported.

@@ -46,11 +46,13 @@ func TestExplain(t *testing.T) {
 		"another topic":       {in(configs.InMap{Topic: "a/{device}"}), "b/c", `{"v":1}`, "unmapped"},
 		"wildcard in a topic": {in(configs.InMap{Topic: "a/{device}"}), "a/#", `{"v":1}`, "invalid topic"},
 		"tasmota": {
-			configs.Connection{Profiles: []string{"tasmota"}}, "tele/plug/SENSOR", `{"Time":"2026-01-02T03:04:05","DS18B20":{"Temperature":20.6}}`,
+			configs.Connection{Profiles: []string{"tasmota"}},
+			"tele/plug/SENSOR", `{"Time":"2026-01-02T03:04:05","DS18B20":{"Temperature":20.6}}`,
 			`DS18B20,device=plug Temperature=20.6 1767323045000000000`,
 		},
 		"tasmota's zone": {
-			configs.Connection{Profiles: []string{"tasmota"}, Timezone: "Europe/Rome"}, "tele/plug/SENSOR", `{"Time":"2026-01-02T03:04:05","DS18B20":{"Temperature":20.6}}`,
+			configs.Connection{Profiles: []string{"tasmota"}, Timezone: "Europe/Rome"},
+			"tele/plug/SENSOR", `{"Time":"2026-01-02T03:04:05","DS18B20":{"Temperature":20.6}}`,
 			`DS18B20,device=plug Temperature=20.6 1767319445000000000`,
 		},
 	} {
@@ -72,8 +74,13 @@ func TestExplain(t *testing.T) {
 func TestCheckNamesEveryFault(t *testing.T) {
 	bad := configs.Bridge{Connections: []configs.Connection{
 		{Name: "one", URL: "http://x", Timezone: "Mars/Base", Profiles: []string{"zwave"}, In: []configs.InMap{
-			{Topic: "a/{device}", QoS: 2}, {Topic: "a/#/b", Device: "d"}, {Topic: "a/b"}, {Topic: "{device}/{device}"},
-			{Topic: "x{device}"}, {Topic: "{device}", Payload: "xml"}, {Topic: "{device}/{tag:device}"},
+			{Topic: "a/{device}", QoS: 2},
+			{Topic: "a/#/b", Device: "d"},
+			{Topic: "a/b"},
+			{Topic: "{device}/{device}"},
+			{Topic: "x{device}"},
+			{Topic: "{device}", Payload: "xml"},
+			{Topic: "{device}/{tag:device}"},
 		}},
 		{Name: "one", URL: "tcp://user:pw@h"},
 		{Name: "a/b", URL: "embedded", Out: []configs.OutMap{{Topic: "out/+"}}, Command: []configs.CmdMap{{Topic: "do/#"}}},

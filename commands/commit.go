@@ -69,24 +69,20 @@ func newCommitter(js jetstream.JetStream, nc *nats.Conn, from string, m *metrics
 // propose adds p to the next commit. Urgent ones start it; others wait for one a little. It never blocks.
 func (k *committer) propose(p *proposal, urgent bool) error {
 	k.mu.Lock()
-	if k.closed || len(k.pending) >= maxPending {
-		closed := k.closed
-		k.mu.Unlock()
-		if closed {
-			return ErrClosed
-		}
+	defer k.mu.Unlock()
+	switch {
+	case k.closed:
+		return ErrClosed
+	case len(k.pending) >= maxPending:
 		return ErrOverloaded
 	}
 	k.pending = append(k.pending, p)
-	first := len(k.pending) == 1
-	hurry := urgent && !k.urgent
-	k.urgent = k.urgent || urgent
-	k.mu.Unlock()
-	if hurry {
-		signal(k.hurry)
-	}
-	if first {
+	if len(k.pending) == 1 {
 		signal(k.wake)
+	}
+	if urgent && !k.urgent {
+		k.urgent = true
+		signal(k.hurry)
 	}
 	return nil
 }
@@ -171,6 +167,10 @@ func (k *committer) next() (out []*outgoing, more bool) {
 	}
 	if k.pending = k.pending[take:]; len(k.pending) == 0 {
 		k.pending, k.urgent = nil, false
+		select {
+		case <-k.hurry: // whoever hurried is in this commit
+		default:
+		}
 	}
 	more = len(k.pending) > 0
 	k.mu.Unlock()

@@ -72,23 +72,13 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 	heard := make(chan answer, 1)
 
 	r.mu.Lock()
-	if ord.Key != "" {
-		if k := r.keys.find(ord.Key, now); k != nil {
-			r.mu.Unlock()
-			if k.body != ord.Body {
-				return nil, nil, "", ErrKeyReused
-			}
-			return nil, nil, k.id, nil
-		}
-		if busy := r.keys.pending[ord.Key]; busy != nil {
-			r.mu.Unlock()
-			return nil, busy, "", nil
-		}
+	var p *pipe
+	if busy, known, err = r.keyLocked(&ord, now); err == nil && busy == nil && known == "" {
+		p, err = r.roomLocked(q.Device)
 	}
-	p, err := r.roomLocked(q.Device)
-	if err != nil {
+	if p == nil {
 		r.mu.Unlock()
-		return nil, nil, "", err
+		return nil, busy, known, err
 	}
 	if online && p.idle(r.cfg.SentPerDevice) {
 		ord.Grant = node
@@ -114,6 +104,21 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 	case <-ctx.Done():
 		return nil, nil, "", ctx.Err()
 	}
+}
+
+// keyLocked looks the idempotency key up: it stands for a command, or somebody is making one with it.
+func (r *Router) keyLocked(o *order, now time.Time) (busy chan struct{}, known string, err error) {
+	if o.Key == "" {
+		return nil, "", nil
+	}
+	k := r.keys.find(o.Key, now)
+	switch {
+	case k == nil:
+		return r.keys.pending[o.Key], "", nil
+	case k.body != o.Body:
+		return nil, "", ErrKeyReused
+	}
+	return nil, k.id, nil
 }
 
 // admitted ends an admission, however it went.

@@ -87,8 +87,9 @@ func TestFullLogRefuses(t *testing.T) {
 		}
 	}
 	recorded := make(chan error, 1)
+	long := json.RawMessage(`"` + strings.Repeat("x", 2000) + `"`)
 	answer := func() error {
-		r.Answered(commands.Attachment{Device: "d"}, &wire.Answer{Kind: wire.Result, ID: c.ID, OK: true}, func(err error) { recorded <- err })
+		r.Answered(commands.Attachment{Device: "d"}, &wire.Answer{Kind: wire.Result, ID: c.ID, OK: true, Result: long}, func(err error) { recorded <- err })
 		return <-recorded
 	}
 	if err := answer(); !errors.Is(err, commands.ErrLogFull) {

@@ -139,6 +139,7 @@ func (c *Config) checkDevices(fs *faults) {
 	fs.between("devices.drain_for", d.DrainFor, 0, 10*time.Minute)
 	fs.check(d.MaxSessions >= 0, "devices.max_sessions", d.MaxSessions, "must not be negative")
 	fs.positive("devices.max_handshakes", int64(d.MaxHandshakes))
+	fs.check(d.ConnectsPerMinute >= 0, "devices.connects_per_minute", d.ConnectsPerMinute, "must not be negative")
 	fs.check(d.FrameBytes >= 512 && d.FrameBytes <= 256<<10, "devices.frame_bytes", d.FrameBytes, "must be from 512 to 262144")
 	fs.check(d.PointsPerFrame > 0 && d.PointsPerFrame <= 10_000, "devices.points_per_frame", d.PointsPerFrame, "must be from 1 to 10000")
 	fs.positive("devices.unacked_frames", int64(d.UnackedFrames))
@@ -202,10 +203,14 @@ func (c *Config) checkCommands(fs *faults) {
 	fs.between("commands.keep", k.Keep, time.Hour, 3650*Day)
 	fs.positive("commands.queue_per_device", int64(k.QueuePerDevice))
 	fs.positive("commands.drain_per_second", int64(k.DrainPerSecond))
+	fs.positive("commands.sent_per_device", int64(k.SentPerDevice))
+	fs.positive("commands.max_open", int64(k.MaxOpen))
+	fs.positive("commands.params_bytes", int64(k.ParamsBytes))
 }
 
 func (c *Config) checkBridge(fs *faults) {
 	b := c.Bridge
+	fs.positive("bridge.max_devices", int64(b.MaxDevices))
 	fs.check(b.Broker.Listen == "" || b.Broker.Username != "", "bridge.broker.username", `""`, "nobody connects without a name")
 	fs.file("bridge.broker.password_file", b.Broker.PasswordFile)
 	names := make(map[string]bool)

@@ -166,7 +166,7 @@ func (s *Session) tick(now int64, wall time.Time) int64 {
 			return w.closeAt
 		}
 		s.out.ended = true
-		s.sock.Close()
+		s.sock.abort()
 		return 0
 	}
 	beat := int64(s.host.cfg.Heartbeat)

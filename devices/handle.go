@@ -189,21 +189,25 @@ func (s *Session) answer(f *wire.Answer) {
 	s.mu.Unlock()
 	ans := *f
 	ans.Result = slices.Clone(f.Result)
-	s.host.commands.Answered(s.attachment(), &ans, func(err error) { s.recorded(ans.ID, err) })
+	s.host.commands.Answered(s.attachment(), &ans, func(err error) { s.recorded(&ans, err) })
 }
 
-// recorded hears that an answer is durable, and tells the device that it may forget it.
-func (s *Session) recorded(id string, err error) {
+// recorded hears that an answer is durable. The device may then forget a result; accept and progress are no answers that it
+// keeps. A device whose answer could not be recorded comes back later and says it again.
+func (s *Session) recorded(ans *wire.Answer, err error) {
 	s.mu.Lock()
 	s.answers--
 	s.roomLocked()
 	s.mu.Unlock()
 	if err != nil {
-		// Without its ack the device keeps the answer and sends it again.
-		s.host.log.Warn("answer not recorded", keyDevice, s.device, "command", id, keyErr, err)
+		s.host.log.Warn("answer not recorded", keyDevice, s.device, "command", ans.ID, keyErr, err)
+		s.stop(endUnrecorded)
 		return
 	}
-	_ = s.send(&wire.Ack{ID: id}, nil) // a session that has ended gets the answer again
+	if ans.Kind != wire.Result {
+		return
+	}
+	_ = s.send(&wire.Ack{ID: ans.ID}, nil) // a session that has ended gets the answer again
 }
 
 // hello puts what the device says of itself into its record, if that is news.

@@ -55,7 +55,9 @@ func NewHandler(r *Registry, o HandlerOptions) *Handler {
 			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
 			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
 			Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
-				refuse400(refuseNotWebSocket, reason.Error()).Write(w)
+				if taken, ok := w.(hijacker); ok && taken.session.sock.Conn == nil {
+					refuse400(refuseNotWebSocket, reason.Error()).Write(w)
+				}
 			},
 		},
 	}
@@ -152,10 +154,11 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	if req.subprotocol {
 		header.Set("Sec-WebSocket-Protocol", req.codec.Subprotocol())
 	}
-	ws, err := h.upgrader.Upgrade(hijacker{ResponseWriter: w, sock: &s.sock}, r, header)
+	ws, err := h.upgrader.Upgrade(hijacker{ResponseWriter: w, session: s}, r, header)
+	s.rest()
 	if err != nil {
 		if s.sock.Conn != nil {
-			s.sock.Close()
+			s.sock.abort()
 		}
 		h.log.Debug("handshake broken", keyDevice, s.device, keyErr, err)
 		return false
@@ -168,6 +171,7 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.
 	h.add(s)
+	s.trace.Store(h.tracer(s.device))
 	h.timers.set(s, h.clock.Load())
 	s.recheck() // the record may have changed since the token was verified
 	s.drain()
@@ -179,9 +183,6 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 // prepare sets the WebSocket reader up.
 func (s *Session) prepare() {
 	s.sock.upgraded = true
-	if s.sock.raw != nil {
-		s.sock.detach()
-	}
 	s.ws.SetReadLimit(int64(s.host.cfg.FrameBytes))
 	// A close frame is answered by settle; pings and pongs come here only from inside a message or over TLS.
 	s.ws.SetCloseHandler(func(int, string) error { return nil })

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,14 +14,7 @@ import (
 )
 
 const (
-	nodeKey      = "node."     // + node: its lease
-	lastSeenKey  = "lastseen." // + node.shard: when the devices of the shard were last seen
-	leaseEvery   = 5 * time.Second
-	leaseFor     = 3 * leaseEvery
-	storeEvery   = time.Second // one shard of last seen times each
-	stopStore    = 5 * time.Second
 	maxUntold    = 512 // presence messages that the bus has not acknowledged
-	causeLost    = "node_lost"
 	causeRestart = "node_restarted"
 )
 
@@ -242,177 +234,6 @@ func (p *Presence) merge(device string, v *presenceValue) {
 	if stale {
 		p.note(device)
 	}
-}
-
-// lease says that this node lives, and finds those that do not.
-func (p *Presence) lease(ctx context.Context) error {
-	key, err := bus.DeviceKey(p.opts.Node)
-	if err != nil {
-		return fmt.Errorf("presence: node: %w", err)
-	}
-	tick := time.NewTicker(leaseEvery)
-	defer tick.Stop()
-	for {
-		beat := strconv.FormatInt(p.opts.Now().UnixMilli(), 10)
-		if _, err := p.opts.Bucket.PutString(ctx, nodeKey+key, beat); err != nil && ctx.Err() == nil {
-			p.opts.Log.Warn("presence: lease not renewed", "err", err)
-		}
-		p.expireNodes(key)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// expireNodes marks the devices of silent nodes off line. Every node does so for itself; nobody publishes it.
-func (p *Presence) expireNodes(self string) {
-	now := p.opts.Now()
-	var silent []string
-	p.mu.Lock()
-	for node, heard := range p.nodes {
-		if node != self && now.Sub(heard) > leaseFor {
-			silent = append(silent, node)
-			delete(p.nodes, node)
-		}
-	}
-	p.mu.Unlock()
-	for _, key := range silent {
-		node, err := bus.KeyDevice(key)
-		if err != nil {
-			continue
-		}
-		p.opts.Log.Warn("node lost", "node", node)
-		p.loseNode(node, now)
-	}
-}
-
-func (p *Presence) loseNode(node string, now time.Time) {
-	for i := range p.shards {
-		s := &p.shards[i]
-		s.mu.Lock()
-		for _, e := range s.m {
-			if e.online && e.node == node {
-				e.online, e.cause, e.since = false, causeLost, now.UnixMilli()
-				s.dirty = true
-			}
-		}
-		s.mu.Unlock()
-	}
-}
-
-// seenValue is how one device's last seen time is stored: Unix milliseconds, then the cause.
-type seenValue struct {
-	Seen  int64  `json:"t"`
-	Cause string `json:"c,omitempty"`
-	Link  string `json:"l,omitempty"`
-	Epoch uint64 `json:"e,omitempty"`
-}
-
-// keep stores last seen times, one shard after another, so that they survive a restart. A crash loses at most one round.
-func (p *Presence) keep(ctx context.Context) error {
-	tick := time.NewTicker(storeEvery)
-	defer tick.Stop()
-	for i := 0; ; i = (i + 1) % presenceShards {
-		select {
-		case <-ctx.Done():
-			return p.keepAll(context.WithoutCancel(ctx))
-		case <-tick.C:
-		}
-		if err := p.keepShard(ctx, i); err != nil && ctx.Err() == nil {
-			p.opts.Log.Warn("last seen times not stored", "err", err)
-		}
-	}
-}
-
-func (p *Presence) keepAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopStore)
-	defer cancel()
-	for i := range presenceShards {
-		if err := p.keepShard(ctx, i); err != nil {
-			return fmt.Errorf("store last seen times: %w", err)
-		}
-	}
-	return nil
-}
-
-func (p *Presence) keepShard(ctx context.Context, i int) error {
-	node, err := bus.DeviceKey(p.opts.Node)
-	if err != nil {
-		return err
-	}
-	now := p.opts.Now().UnixMilli()
-	s := &p.shards[i]
-	s.mu.Lock()
-	seen, live := make(map[string]seenValue, len(s.m)), false
-	for device, e := range s.m {
-		if e.node != p.opts.Node || e.seen == 0 {
-			continue
-		}
-		v := seenValue{Seen: e.seen, Cause: e.cause, Link: e.link, Epoch: e.epoch}
-		if e.online {
-			v.Seen, live = now, true
-		}
-		seen[device] = v
-	}
-	dirty := s.dirty || live
-	s.dirty = false
-	s.mu.Unlock()
-	if !dirty {
-		return nil
-	}
-	value, err := json.Marshal(seen)
-	if err == nil {
-		_, err = p.opts.Hub.Put(ctx, lastSeenKey+node+"."+strconv.Itoa(i), value)
-	}
-	if err != nil {
-		s.mu.Lock()
-		s.dirty = true
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// load reads the last seen times that any node stored.
-func (p *Presence) load(ctx context.Context) error {
-	w, err := p.opts.Hub.Watch(ctx, lastSeenKey+">", jetstream.IgnoreDeletes())
-	if err != nil {
-		return fmt.Errorf("load last seen times: %w", err)
-	}
-	defer w.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e, ok := <-w.Updates():
-			if !ok {
-				return errors.New("load last seen times: watch closed")
-			}
-			if e == nil {
-				return nil
-			}
-			var seen map[string]seenValue
-			if err := json.Unmarshal(e.Value(), &seen); err != nil {
-				p.opts.Log.Warn("last seen times: unreadable", "key", e.Key(), "err", err)
-				continue
-			}
-			for device, v := range seen {
-				p.remember(device, v)
-			}
-		}
-	}
-}
-
-func (p *Presence) remember(device string, v seenValue) {
-	s := p.shard(device)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entry(device)
-	if e.online || e.seen >= v.Seen {
-		return
-	}
-	e.seen, e.since, e.cause, e.link, e.epoch, e.node = v.Seen, v.Seen, v.Cause, v.Link, max(e.epoch, v.Epoch), p.opts.Node
 }
 
 // shardOf places a device the same way in every run, since shards are stored.

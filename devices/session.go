@@ -3,6 +3,7 @@ package devices
 import (
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -209,12 +210,12 @@ func (s *Session) closeFrameLocked(e *ending) {
 	s.out.last = true
 }
 
-// lost ends the session after a failed write.
-func (s *Session) lost(error) {
+// lost ends the session after a failed write. A write that runs into its deadline is a device that does not read.
+func (s *Session) lost(err error) {
 	s.mu.Lock()
 	if s.end == nil {
 		e := endBroken
-		if s.out.draining {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			e = endSlow
 		}
 		s.end = &e
@@ -222,7 +223,7 @@ func (s *Session) lost(error) {
 	s.out.ended = true
 	s.roomLocked()
 	s.mu.Unlock()
-	s.sock.Close()
+	s.sock.abort()
 }
 
 // closeSent is told that the close frame was written. The device answers it, or the clock ends the wait.
@@ -284,7 +285,7 @@ func (s *Session) join() {
 	idle := make(chan struct{})
 	s.out.idle = idle
 	if s.out.ended || !s.out.last {
-		s.sock.Close()
+		s.sock.abort()
 	}
 	s.mu.Unlock()
 	<-idle

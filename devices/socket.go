@@ -2,6 +2,7 @@ package devices
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -72,33 +73,30 @@ func (sc *scratch) release() {
 // hijacker hands the WebSocket upgrader our socket instead of the bare connection.
 type hijacker struct {
 	http.ResponseWriter
-	sock *socket
+	session *Session
 }
 
-// Hijack takes the connection from net/http. What net/http had allocated for it is not kept.
+// Hijack takes the connection from net/http. What net/http had allocated for it is not kept. After an error the
+// connection is the handler's to close.
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
+	s := &h.session.sock
+	s.Conn = conn
 	if rw.Reader.Buffered() > 0 {
-		conn.Close()
 		return nil, nil, errors.New("frames came before the handshake was answered")
 	}
-	s := h.sock
-	s.Conn = conn
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		if s.raw, err = tcp.SyscallConn(); err != nil {
-			conn.Close()
 			return nil, nil, err
 		}
 		s.ready = s.probe
-		sc := takeScratch()
-		defer sc.release()
-		s.attach(sc)
 	} else {
 		s.br = *bufio.NewReaderSize(s, ownReadBuffer)
 	}
+	h.session.work() // the upgrader looks at the buffer's size
 	return s, bufio.NewReadWriter(&s.br, rw.Writer), nil
 }
 
@@ -156,6 +154,15 @@ func (s *socket) bound(ended bool) {
 	}
 }
 
+// abort closes the connection without blocking: TLS would first try to say goodbye to a device that may not read.
+func (s *socket) abort() {
+	if t, ok := s.Conn.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	s.Close()
+}
+
 // Write takes what the WebSocket library wants to write: first the answer to the handshake, which waits for the
 // welcome, later only the close frame of a fault it found, which the session sends after its bye.
 func (s *socket) Write(p []byte) (int, error) {
@@ -185,6 +192,8 @@ func (s *socket) cause(err error) (e ending, peer bool) {
 	switch {
 	case errors.Is(err, errFragments):
 		return endFragments, false
+	case errors.Is(err, errFraming):
+		return endFraming, false
 	case errors.Is(err, errDribble):
 		return endDribble, false
 	case errors.Is(err, websocket.ErrReadLimit):

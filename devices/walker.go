@@ -8,7 +8,12 @@ import (
 // maxFragments is the most frames that one message may come in.
 const maxFragments = 64
 
-var errFragments = errors.New("message in too many fragments")
+var (
+	errFragments = errors.New("message in too many fragments")
+	// errFraming is what the WebSocket reader lets pass: a length in more bytes than it needs or with its highest bit
+	// set [RFC6455 5.2], and half a close code [RFC6455 5.5.1].
+	errFraming = errors.New("bad frame header")
+)
 
 // walker follows the frame headers of a byte stream [RFC6455 5.2]. The WebSocket reader hides continuation frames and
 // does not say whether a message has begun; both matter here, because empty fragments count against no size limit and
@@ -28,6 +33,7 @@ const (
 	opcodeMask   = 0x0f
 	lengthMask   = 0x7f
 	firstControl = 0x8
+	closeOpcode  = 0x8
 )
 
 // feed takes the next bytes of the stream and reports whether a message ended in them.
@@ -59,6 +65,9 @@ func (w *walker) enter() error {
 	fin, opcode := w.header[0]&finBit != 0, w.header[0]&opcodeMask
 	w.left = payloadLength(&w.header)
 	w.have = 0
+	if !minimal(w.header[1]&lengthMask, w.left) || opcode == closeOpcode && w.left == 1 {
+		return errFraming
+	}
 	switch {
 	case opcode >= firstControl:
 		w.final = !w.open
@@ -100,4 +109,15 @@ func payloadLength(h *[14]byte) uint64 {
 	default:
 		return uint64(n)
 	}
+}
+
+// minimal reports whether a length is written as short as it can be, and is one.
+func minimal(form byte, n uint64) bool {
+	switch form {
+	case 126:
+		return n > 125
+	case 127:
+		return n > 0xffff && n>>63 == 0
+	}
+	return true
 }

@@ -31,6 +31,7 @@ type Options struct {
 	Config         configs.Ingest
 	PointsPerFrame int
 	Publisher      Publisher
+	Types          jetstream.KeyValue                     // where the types of fields are kept; nil: in this process alone
 	Live           func(device string, t *wire.Telemetry) // points of watched devices; must not block
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
@@ -73,12 +74,14 @@ type Committer struct {
 	devices map[string]*device // guarded by devMu
 
 	mu      sync.Mutex
-	room    sync.Cond // waits for room in the open batch
-	open    *batch    // guarded by mu
-	free    []*batch  // guarded by mu
-	flying  int       // sealed and not yet acked; guarded by mu
-	holding bool      // while failed batches are published again; guarded by mu
-	closed  bool      // guarded by mu
+	room    sync.Cond     // waits for room in the open batch
+	open    *batch        // guarded by mu
+	free    []*batch      // guarded by mu
+	flying  int           // sealed and not yet acked; guarded by mu
+	holding bool          // while failed batches are published again; guarded by mu
+	closed  bool          // guarded by mu
+	ready   chan struct{} // closed once the types are known
+	stop    chan struct{} // closed when the log takes no more
 	wake    chan struct{}
 	sealed  chan *batch
 
@@ -112,10 +115,10 @@ func New(o Options) (*Committer, error) {
 	}
 	c := &Committer{
 		pub: o.Publisher, rules: newRules(o.Config, o.PointsPerFrame), tags: o.Config.Tags,
-		types: newTypes(o.Config.TotalSeries), live: o.Live, now: o.Now, log: o.Log, metrics: m,
+		types: newTypes(o.Types, o.Config.TotalSeries), live: o.Live, now: o.Now, log: o.Log, metrics: m,
 		batchBytes: o.Config.BatchBytes - batchHeader, deviceFields: o.Config.DeviceFields, deviceSeries: deviceSeries,
 		devices: make(map[string]*device), open: &batch{id: 1},
-		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight),
+		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight), ready: make(chan struct{}), stop: make(chan struct{}),
 	}
 	if c.now == nil {
 		c.now = clockNow
@@ -184,11 +187,9 @@ func (c *Committer) forget(s *Source) {
 
 // Run commits until ctx ends, and then what is still open. It returns when nothing is on its way any more.
 func (c *Committer) Run(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.confirm(ctx)
-	}()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.confirm(ctx) })
+	wg.Go(func() { c.followTypes(ctx) })
 	for {
 		select {
 		case <-c.wake:
@@ -200,14 +201,50 @@ func (c *Committer) Run(ctx context.Context) error {
 	}
 	c.finish()
 	close(c.sealed)
-	<-done
+	wg.Wait()
 	return nil
+}
+
+// Ready is closed once the committer knows the types of all fields that were ever stored.
+func (c *Committer) Ready() <-chan struct{} { return c.ready }
+
+// followTypes keeps the type registry as the other nodes see it, and tries again when the bus was away.
+func (c *Committer) followTypes(ctx context.Context) {
+	known := sync.OnceFunc(func() { close(c.ready) })
+	for {
+		if err := c.types.watch(ctx, known); err != nil && ctx.Err() == nil {
+			c.log.Warn("types of fields are not followed", "err", err)
+		}
+		if !pause(ctx, retryMost) {
+			return
+		}
+	}
+}
+
+// settleType claims a type, however long the bus is away; ErrClosed when the hub stops first.
+func (c *Committer) settleType(measurement, field string, k kind) error {
+	for told := false; ; told = true {
+		err := c.types.claim(context.Background(), measurement, field, k)
+		if err == nil || errors.Is(err, errTooManyFields) {
+			return err
+		}
+		c.metrics.failures.Inc()
+		if !told {
+			c.log.Warn("type of a new field is not settled yet; its device waits", "err", err)
+		}
+		select {
+		case <-time.After(retryMost):
+		case <-c.stop:
+			return ErrClosed
+		}
+	}
 }
 
 // finish closes the log to sources and sends off what is open.
 func (c *Committer) finish() {
 	c.mu.Lock()
 	c.closed = true
+	close(c.stop)
 	c.room.Broadcast()
 	left := c.open.bytes
 	c.mu.Unlock()

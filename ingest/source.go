@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"errors"
 	"sort"
 	"strconv"
 	"time"
@@ -64,7 +65,15 @@ func (s *Source) Close() { s.c.forget(s) }
 // the log has no room, which is how the hub slows a device down, and fails with ErrClosed when the hub stops.
 func (s *Source) Append(t *wire.Telemetry) error {
 	now := s.c.now().UnixNano()
-	if rej := s.render(t, now); rej != nil {
+	rej := s.render(t, now)
+	for rej == errUnsettled {
+		// No lock is held while new types are settled; then the frame is rendered again.
+		if err := s.settleTypes(t); err != nil {
+			return err
+		}
+		rej = s.render(t, now)
+	}
+	if rej != nil {
 		s.c.metrics.rejected(rej.Code)
 		return rej
 	}
@@ -85,13 +94,12 @@ func (s *Source) render(t *wire.Telemetry, now int64) *wire.Reject {
 	s.buf, s.slots, s.fresh = s.buf[:0], s.slots[:0], s.fresh[:0]
 	s.dev.mu.Lock()
 	defer s.dev.mu.Unlock()
-	clock := s.dev.last
 	for i := range t.Points {
 		p := &t.Points[i]
 		if !p.HasTime {
 			// Unique per device, so that no point overwrites another.
-			clock = max(clock+1, now)
-			p.Time, p.HasTime = clock, true
+			s.dev.last = max(s.dev.last+1, now)
+			p.Time, p.HasTime = s.dev.last, true
 		}
 		if rej := s.point(t, i, now); rej != nil {
 			return rej
@@ -103,7 +111,6 @@ func (s *Source) render(t *wire.Telemetry, now int64) *wire.Reject {
 	if rej := s.admitLocked(t); rej != nil {
 		return rej
 	}
-	s.dev.last = clock
 	next := 0
 	for i := range t.Points {
 		p := &t.Points[i]
@@ -305,32 +312,52 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 		return t.NewReject(wire.TooManyFields, f.point, "fields", "this device has "+strconv.Itoa(s.dev.fields)+" fields, its limit (ingest.device_fields)")
 	}
 	for _, f := range s.fresh {
-		if rej := s.claimLocked(t, f); rej != nil {
+		if rej := s.admitFieldLocked(t, f); rej != nil {
 			return rej
 		}
 	}
 	return nil
 }
 
-func (s *Source) claimLocked(t *wire.Telemetry, f freshField) *wire.Reject {
+// errUnsettled says that a frame has fields whose types nobody has settled yet. It never leaves this file.
+var errUnsettled = &wire.Reject{Message: "unsettled"}
+
+// admitFieldLocked makes room for a new field of the device, whose type must be the settled one.
+func (s *Source) admitFieldLocked(t *wire.Telemetry, f freshField) *wire.Reject {
 	p := &t.Points[f.point]
 	name := p.Fields[f.field].Key
+	have := s.c.types.of(p.Measurement, name)
+	if have == 0 {
+		return errUnsettled
+	}
+	if have != f.kind {
+		return s.conflict(t, f.point, f.field, have, f.kind)
+	}
 	// Two points of one frame may bring the same new field.
 	known := s.dev.shapeLocked(p.Measurement).slot(name, f.field)
 	if known == nil {
-		have, err := s.c.types.claim(string(p.Measurement), string(name), f.kind)
-		if err != nil {
-			return t.NewReject(wire.TooManySeries, f.point, "fields."+string(name), err.Error())
-		}
-		if have != f.kind {
-			return s.conflict(t, f.point, f.field, have, f.kind)
-		}
 		known = s.dev.addSlotLocked(p.Measurement, name, f.kind)
 	}
-	if known.kind != f.kind {
-		return s.conflict(t, f.point, f.field, known.kind, f.kind)
-	}
 	s.slots[f.slot] = known
+	return nil
+}
+
+// settleTypes claims the types of the frame's new fields. The bus may be away: then it waits, as for the log itself.
+func (s *Source) settleTypes(t *wire.Telemetry) error {
+	for _, f := range s.fresh {
+		p := &t.Points[f.point]
+		name := p.Fields[f.field].Key
+		if s.c.types.of(p.Measurement, name) != 0 {
+			continue
+		}
+		if err := s.c.settleType(string(p.Measurement), string(name), f.kind); err != nil {
+			if errors.Is(err, errTooManyFields) {
+				s.c.metrics.rejected(wire.TooManySeries)
+				return t.NewReject(wire.TooManySeries, f.point, "fields."+string(name), err.Error())
+			}
+			return err
+		}
+	}
 	return nil
 }
 

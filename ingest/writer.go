@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ const (
 type Log interface {
 	CreateOrUpdateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error)
 	DeleteConsumer(ctx context.Context, name string) error
+	ListConsumers(ctx context.Context) jetstream.ConsumerInfoLister
 	Purge(ctx context.Context, opts ...jetstream.StreamPurgeOpt) error
 }
 
@@ -363,7 +365,10 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 			w.acked.Store(true)
 			continue
 		}
-		floor := info.AckFloor.Stream
+		floor := w.floor(ctx, info.AckFloor.Stream)
+		if floor < info.AckFloor.Stream {
+			w.acked.Store(true) // look again, for the outlets' sake
+		}
 		if floor <= cut {
 			continue
 		}
@@ -376,4 +381,26 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		}
 		cut = floor
 	}
+}
+
+// outletBacklog is how many batches an outlet may be behind the writer before they are cut away from under it: a dead
+// broker must not fill the log.
+const outletBacklog = 20_000
+
+// floor is up to where all cursors are, the writer's being at written.
+func (w *Writer) floor(ctx context.Context, written uint64) uint64 {
+	lowest := written
+	list := w.log.ListConsumers(ctx)
+	for info := range list.Info() {
+		if strings.HasPrefix(info.Name, outletPrefix) {
+			lowest = min(lowest, info.AckFloor.Stream)
+		}
+	}
+	if list.Err() != nil {
+		return 0
+	}
+	if written > outletBacklog {
+		lowest = max(lowest, written-outletBacklog)
+	}
+	return lowest
 }

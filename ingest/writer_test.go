@@ -242,3 +242,65 @@ func TestTheLogIsCutBehindTheWriter(t *testing.T) {
 		}
 	}
 }
+
+func TestOutletSeesEveryStoredPoint(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	log, err := b.Stream(t.Context(), bus.StreamTelemetry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := ingest.NewOutlet(log, "broker-1", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opened := make(chan struct{})
+	go func() {
+		defer close(got)
+		opening := true
+		for n := 0; n < 600; {
+			if opening { // the first call makes the cursor, from which on points are seen
+				opening = false
+				close(opened)
+			}
+			points, done, err := o.Next(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, p := range points {
+				if !strings.HasPrefix(p.Device, "dev-") || len(p.Point.Fields) != 1 || string(p.Point.Measurement) != "telemetry" {
+					t.Errorf("%+v", p)
+				}
+			}
+			n += len(points)
+			if err := done(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	<-opened
+	for { // until the cursor stands
+		if _, err := log.Consumer(t.Context(), "out-broker-1"); err == nil {
+			break
+		}
+	}
+	store := newScripted(nil)
+	startWriter(t, b, store)
+	send(t, c, 6, 100)
+	<-got
+	store.wait(600)
+	for { // the log is cut behind the slower of both
+		info, err := log.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs == 0 {
+			return
+		}
+	}
+}

@@ -63,7 +63,7 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 	if cfg.Username == hubUsername {
 		return nil, fmt.Errorf("bridge.broker.username: %q is the bridge's own name; choose another", hubUsername)
 	}
-	socket, err := net.Listen("tcp", cfg.Listen)
+	socket, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("bridge.broker.listen %s: %w", cfg.Listen, err)
 	}

@@ -87,7 +87,7 @@ func TestNoCredentialsNoBroker(t *testing.T) {
 			t.Errorf("%+v was accepted", cfg)
 		}
 	}
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	busy, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestManyPublishersLoseNothing(t *testing.T) {
 			for i := range each {
 				token := pub.Publish("tele/a", 1, false, fmt.Sprintf("%d/%d", p, i))
 				if !token.WaitTimeout(patience) || token.Error() != nil {
-					errs <- fmt.Errorf("publish: %v", token.Error())
+					errs <- fmt.Errorf("publish: %w", token.Error())
 					return
 				}
 			}

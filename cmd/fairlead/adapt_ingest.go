@@ -163,3 +163,18 @@ func (d deadletters) Replay(ctx context.Context, device string, ids []uint64) (t
 		}
 	}
 }
+
+// outlet is a cursor in the log as the bridge sees it.
+type outlet struct{ *ingest.Outlet }
+
+func (o outlet) Next(ctx context.Context) (bridge.OutBatch, error) {
+	points, done, err := o.Outlet.Next(ctx)
+	if err != nil {
+		return bridge.OutBatch{}, err
+	}
+	batch := bridge.OutBatch{Points: make([]bridge.OutPoint, len(points)), Done: done}
+	for i, p := range points {
+		batch.Points[i] = bridge.OutPoint(p)
+	}
+	return batch, nil
+}

@@ -149,8 +149,8 @@ Try, in another terminal:
 
   export FAIRLEAD_READY_FILE=%s
   %s devices list
-  %s send pump-1 set_speed rpm=1200 --wait 10s
-  %s query pump-1 flow
+  %s send pump-2 set_speed rpm=1200 --wait 10s
+  %s query pump-2 flow
 
 `,
 		version(), f.devices, demoPlugs, s.signIn, strings.Replace(s.url, "http", "ws", 1), s.ca,

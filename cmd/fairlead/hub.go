@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -37,6 +38,7 @@ type hub struct {
 	embedded *embedded.Store // nil: an outside InfluxDB
 	store    *influx.Store
 
+	stream    jetstream.Stream // the log
 	committer *ingest.Committer
 	writer    *ingest.Writer
 	dead      *ingest.Deadletters
@@ -144,8 +146,12 @@ func (h *hub) buildIngest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kinds, err := h.bus.Bucket(ctx, bus.BucketTypes)
+	if err != nil {
+		return err
+	}
 	h.committer, err = ingest.New(ingest.Options{
-		Config: h.cfg.Ingest, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js,
+		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js,
 		Live: liveTelemetry(h.bus.Conn(), h.log), Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
@@ -155,8 +161,7 @@ func (h *hub) buildIngest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := reader.Stream(ctx, bus.StreamTelemetry)
-	if err != nil {
+	if h.stream, err = reader.Stream(ctx, bus.StreamTelemetry); err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	letters, err := h.bus.Stream(ctx, bus.StreamDeadletter)
@@ -165,7 +170,7 @@ func (h *hub) buildIngest(ctx context.Context) error {
 	}
 	h.dead = ingest.NewDeadletters(h.bus.JetStream(), letters)
 	h.writer, err = ingest.NewWriter(ingest.WriterOptions{
-		Config: h.cfg.Ingest, Log: log, Store: h.store, Dead: h.dead, Slog: h.log, Metrics: h.reg,
+		Config: h.cfg.Ingest, Log: h.stream, Store: h.store, Dead: h.dead, Slog: h.log, Metrics: h.reg,
 	})
 	return err
 }
@@ -230,7 +235,7 @@ func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
 		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, Devices: bridgedDevices{h.records},
-		Presence: bridgedPresence{h}, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
+		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
 		password, err := secretFrom(string(b.Broker.Password), b.Broker.PasswordFile, h.cfg.DataDir, "mqtt-password")
@@ -248,6 +253,15 @@ func (h *hub) buildBridge(context.Context) error {
 	var err error
 	h.bridge, err = bridge.New(b, parts)
 	return err
+}
+
+// outlet opens the cursor of one connection's outgoing telemetry.
+func (h *hub) outlet(connection string) bridge.OutSource {
+	o, err := ingest.NewOutlet(h.stream, connection, h.log)
+	if err != nil {
+		panic(err) // names of connections are checked with the configuration
+	}
+	return outlet{o}
 }
 
 // withoutEmbedded leaves out connections to a broker that is not started.

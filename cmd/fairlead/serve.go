@@ -142,7 +142,7 @@ func (h *hub) stages() []stage {
 	}
 	out = append(out,
 		stage{name: "writer", run: func(ctx context.Context) error { return h.bus.Hold(ctx, "writer", h.writer.Run) }},
-		stage{name: "committer", run: h.committer.Run},
+		stage{name: "committer", run: h.committer.Run, ready: h.committer.Ready()},
 		stage{name: "records", run: h.records.Run, ready: h.records.Ready()},
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
@@ -165,6 +165,7 @@ func (h *hub) prepareStore(ctx context.Context) error {
 	for {
 		version, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
 		if err == nil {
+			h.seedTypes(ctx)
 			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "version", version, "bucket", h.cfg.Influx.Bucket)
 			break
 		}
@@ -183,6 +184,18 @@ func (h *hub) prepareStore(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// seedTypes takes over the types of fields that an outside InfluxDB holds already, so that a device hears of a conflict
+// before its ack.
+func (h *hub) seedTypes(ctx context.Context) {
+	types, err := h.store.FieldTypes(ctx)
+	if err == nil {
+		err = h.committer.Seed(ctx, types)
+	}
+	if err != nil && ctx.Err() == nil {
+		h.log.Warn("types of stored fields are not known; conflicts show as dead letters", "err", err)
+	}
 }
 
 // checks are what readiness depends on.

@@ -254,11 +254,13 @@ type rest struct {
 	watched []string
 }
 
-func (r *rest) Telemetry(_ context.Context, q api.HistoryQuery) ([]api.Series, error) {
+func (r *rest) Telemetry(_ context.Context, q api.HistoryQuery) (api.HistoryAnswer, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.query = q
-	return []api.Series{{Measurement: "env", Field: "temp", Times: []int64{1}, Values: []any{1.5}}, {Measurement: "env", Field: "none"}}, nil
+	return api.HistoryAnswer{Every: q.Every, Fn: q.Fn, Series: []api.Series{
+		{Measurement: "env", Field: "temp", Times: []int64{1}, Values: []any{1.5}}, {Measurement: "env", Field: "none"},
+	}}, nil
 }
 
 func (r *rest) State(context.Context, string) (api.TwinState, error) {

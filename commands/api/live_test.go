@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -371,39 +370,15 @@ func (h *hub) counter(name string) float64 {
 	return 0
 }
 
-// stuck is a viewer that takes nothing for a while: its socket buffers fill, then its queue.
-func (h *hub) stuck(token string, events string) *view {
-	h.t.Helper()
-	d := websocket.Dialer{
-		TLSClientConfig: h.tls(), Subprotocols: []string{api.LiveProtocol}, HandshakeTimeout: 10 * time.Second,
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			var plain net.Dialer
-			c, err := plain.DialContext(ctx, network, addr)
-			if err == nil {
-				err = c.(*net.TCPConn).SetReadBuffer(4096)
-			}
-			return c, err
-		},
-	}
-	header := http.Header{}
-	withToken(token)(header)
-	conn, _, err := d.DialContext(h.t.Context(), "wss"+strings.TrimPrefix(h.srv.URL, "https")+"/api/v1/live", header)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { conn.Close() })
-	v := &view{h.t, conn}
-	v.subscribe(`["*"]`, events)
-	return v
-}
-
 // A slow viewer loses its oldest telemetry and hears how much; it loses no command; a quick one loses nothing.
 func TestSlowViewer(t *testing.T) {
 	h := start(t)
-	slow, quick := h.stuck(h.admin(), `["telemetry","command"]`), h.view(h.admin())
+	slow, quick := h.view(h.admin()), h.view(h.admin())
+	slow.subscribe(`["*"]`, `["telemetry","command"]`)
 	quick.subscribe(`["*"]`, `["telemetry","command"]`)
 	sent := 0
-	// Until the queue of the slow one has overflowed, however much its socket takes. The quick one takes each at once.
+	// The slow one reads nothing until its queue has overflowed, however much its socket takes. The quick one takes each
+	// event at once.
 	for h.counter("fairlead_api_live_dropped_total") < 20 {
 		h.telemetry("pump-7", float64(sent))
 		if f := quick.next(); f.Event != "telemetry" || f.Points[0].Fields["temp"] != float64(sent) {
@@ -442,7 +417,8 @@ func TestSlowViewer(t *testing.T) {
 // A viewer that cannot even take the commands is closed, so that it can never believe it has seen them all.
 func TestViewerThatCannotTakeCommandsIsClosed(t *testing.T) {
 	h := start(t)
-	slow := h.stuck(h.admin(), `["command"]`)
+	slow := h.view(h.admin())
+	slow.subscribe(`["*"]`, `["command"]`)
 	const many = 400 // of 60 kB: more than its queue and any socket take
 	for range many {
 		h.publish(api.CommandKind, "pump-7", api.CommandChange{

@@ -415,3 +415,24 @@ func BenchmarkVerify(b *testing.B) {
 		})
 	}
 }
+
+func FuzzVerify(f *testing.F) {
+	b := newBench(f)
+	good := b.sign(claimSet{"alg": "ES256", "kid": "ec"}, b.good())
+	minted, _, err := b.minter.Mint("pump-8", time.Hour)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(minted)
+	f.Add("e30.e30.e30")
+	f.Fuzz(func(t *testing.T, token string) {
+		c, err := b.verifier.Verify(token)
+		if err == nil && token != good && token != minted {
+			t.Fatalf("a forged token was taken: %+v", c)
+		}
+		if err != nil && codeOf(err) == "" {
+			t.Fatalf("not a refusal: %v", err)
+		}
+	})
+}

@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/fairlead-hub/fairlead/ingest"
 )
 
 // HistoryRequest asks for the past of one device. Zero From and To mean the last hour; empty Measurement and Fields mean
@@ -120,6 +122,24 @@ func (s *Store) fields(ctx context.Context, r HistoryRequest) ([]field, error) {
 	}
 	if len(out) > maxSeries {
 		return nil, fmt.Errorf("%w: %d fields; name measurement or fields", ErrBadRequest, len(out))
+	}
+	return out, nil
+}
+
+// FieldTypes lists the fields that the store holds, with their types.
+func (s *Store) FieldTypes(ctx context.Context) ([]ingest.FieldType, error) {
+	rows, err := s.query(ctx, http.MethodGet, s.bucket, "SHOW FIELD KEYS")
+	if err != nil {
+		return nil, err
+	}
+	var out []ingest.FieldType
+	for _, row := range rows {
+		for _, v := range row.Values {
+			f := ingest.FieldType{Measurement: row.Name}
+			if len(v) > 1 && json.Unmarshal(v[0], &f.Field) == nil && json.Unmarshal(v[1], &f.Type) == nil {
+				out = append(out, f)
+			}
+		}
 	}
 	return out, nil
 }

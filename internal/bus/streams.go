@@ -19,6 +19,7 @@ const (
 	BucketDevices   = "devices"   // device records
 	BucketTwins     = "twins"     // desired and reported state
 	BucketOperators = "operators" // operators and their roles
+	BucketTypes     = "types"     // the type of each measurement's fields: the first one wins
 	BucketHub       = "hub"       // small durable facts of the hub itself: cursors, leases
 	BucketPresence  = "presence"  // who is on line; in memory
 	BucketLeases    = "leases"    // what only one node does at a time; in memory
@@ -47,7 +48,7 @@ const (
 const MinTelemetryBytes = 16 << 20
 
 // reservedBytes is what all streams and buckets but TELEMETRY reserve on disk.
-const reservedBytes = deadletterBytes + commandsBytes + auditBytes + 4*bucketBytes
+const reservedBytes = deadletterBytes + commandsBytes + auditBytes + 5*bucketBytes
 
 func (b *Bus) declare(ctx context.Context, s Sizes) error {
 	streams := []jetstream.StreamConfig{
@@ -87,6 +88,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		{Bucket: BucketDevices, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketTwins, MaxBytes: bucketBytes, History: 5, MaxValueSize: 80 << 10},
 		{Bucket: BucketOperators, MaxBytes: bucketBytes, History: 1},
+		{Bucket: BucketTypes, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
 		{Bucket: BucketLeases, MaxBytes: 1 << 20, History: 1, Storage: jetstream.MemoryStorage, TTL: leaseTTL},

@@ -63,7 +63,7 @@ func Start(tb testing.TB, o Options) *Broker {
 		lines = append(lines, "allow_anonymous true")
 	} else {
 		passwords := filepath.Join(dir, "passwords")
-		if out, err := exec.Command(binary(tb, "mosquitto_passwd"), "-c", "-b", passwords, o.Username, o.Password).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(tb.Context(), binary(tb, "mosquitto_passwd"), "-c", "-b", passwords, o.Username, o.Password).CombinedOutput(); err != nil {
 			tb.Fatalf("mosquitto_passwd: %v\n%s", err, out)
 		}
 		lines = append(lines, "allow_anonymous false", "password_file "+passwords)
@@ -89,14 +89,14 @@ func (b *Broker) URL() string { return "tcp://" + b.Addr }
 func (b *Broker) Restart() {
 	b.tb.Helper()
 	b.out = &tail{}
-	b.cmd = exec.Command(binary(b.tb, "mosquitto"), "-c", b.conf)
+	b.cmd = exec.CommandContext(context.Background(), binary(b.tb, "mosquitto"), "-c", b.conf)
 	b.cmd.Stdout, b.cmd.Stderr = b.out, b.out
 	if err := b.cmd.Start(); err != nil {
 		b.tb.Fatalf("start mosquitto: %v", err)
 	}
 	deadline := time.Now().Add(startWithin)
 	for {
-		conn, err := net.DialTimeout("tcp", b.Addr, time.Second)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", b.Addr)
 		if err == nil {
 			_ = conn.Close()
 			return
@@ -157,7 +157,7 @@ func PubTo(tb testing.TB, port string, args []string, topic, payload string) err
 func (b *Broker) PubLines(topic string, lines []string) {
 	b.tb.Helper()
 	args := append([]string{"-h", "127.0.0.1", "-p", b.Port, "-t", topic, "-q", "1", "-l"}, b.login()...)
-	cmd := exec.Command(binary(b.tb, "mosquitto_pub"), args...)
+	cmd := exec.CommandContext(b.tb.Context(), binary(b.tb, "mosquitto_pub"), args...)
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.tb.Fatalf("mosquitto_pub -l %s: %v\n%s", topic, err, out)
@@ -192,7 +192,7 @@ func SubTo(tb testing.TB, port string, login []string, filters ...string) <-chan
 	for _, f := range filters {
 		args = append(args, "-t", f)
 	}
-	cmd := exec.Command("stdbuf", append([]string{"-oL", binary(tb, "mosquitto_sub")}, args...)...)
+	cmd := exec.CommandContext(context.Background(), "stdbuf", append([]string{"-oL", binary(tb, "mosquitto_sub")}, args...)...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -255,7 +255,7 @@ func binary(tb testing.TB, name string) string {
 
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}

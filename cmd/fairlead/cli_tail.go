@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-hub/fairlead/commands/api"
+)
+
+const (
+	tailQuiet      = 60 * time.Second // without a frame or ping the link is dead
+	tailFirstRetry = 500 * time.Millisecond
+	tailLastRetry  = 15 * time.Second
+)
+
+func newTailCommand() *cobra.Command {
+	var events string
+	var count int
+	cmd := &cobra.Command{
+		Use: "tail [DEVICE ...]", Short: "Follow live events of some or all devices",
+		Long: "Tail prints presence, telemetry, command and state events as they come. When the link breaks it says so and\nconnects again; events meanwhile are not shown.",
+	}
+	f := addClientFlags(cmd)
+	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas")
+	cmd.Flags().IntVarP(&count, "count", "n", 0, "stop after so many events")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := f.client()
+		if err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			args = []string{"*"}
+		}
+		t := &tail{client: c, cmd: cmd, left: count, bounded: count > 0}
+		t.subscribe = map[string]any{"subscribe": map[string]any{"devices": args, "events": strings.Split(events, ",")}}
+		return t.run(cmd.Context())
+	}
+	return cmd
+}
+
+// tail follows the live socket.
+type tail struct {
+	client    *client
+	cmd       *cobra.Command
+	subscribe map[string]any
+	left      int
+	bounded   bool
+	up        bool
+}
+
+// errEnough ends a tail that has shown what was asked for.
+var errEnough = errors.New("enough")
+
+func (t *tail) run(ctx context.Context) error {
+	retry := tailFirstRetry
+	for {
+		err := t.follow(ctx)
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
+			return nil
+		}
+		if exit := (*exitError)(nil); errors.As(err, &exit) && (exit.code != exitUnreachable || !t.up) {
+			return err
+		}
+		if t.up {
+			t.up, retry = false, tailFirstRetry
+		}
+		wait := retry/2 + rand.N(retry/2)
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "link lost: %v; again in %s\n", err, wait.Round(time.Millisecond))
+		retry = min(2*retry, tailLastRetry)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		t.up = true // from here on an unreachable hub is waited for
+	}
+}
+
+// follow prints events until the link ends.
+func (t *tail) follow(ctx context.Context) error {
+	conn, err := t.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	conn.SetReadLimit(16 << 20)
+	alive := func() error { return conn.SetReadDeadline(time.Now().Add(tailQuiet)) }
+	answer := conn.PingHandler()
+	conn.SetPingHandler(func(payload string) error { return errors.Join(alive(), answer(payload)) })
+	if err := conn.WriteJSON(t.subscribe); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	for {
+		if err := alive(); err != nil {
+			return err
+		}
+		_, data, err := conn.ReadMessage()
+		if websocket.IsCloseError(err, 4401) {
+			return &exitError{exitNotAllowed, errors.New("the token or operator has ended")}
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.show(data); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tail) dial(ctx context.Context) (*websocket.Conn, error) {
+	u := *t.client.base.JoinPath("api", "v1", "live")
+	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
+	d := websocket.Dialer{TLSClientConfig: t.client.tls, Subprotocols: []string{api.LiveProtocol}, HandshakeTimeout: 10 * time.Second, Proxy: http.ProxyFromEnvironment}
+	conn, resp, err := d.DialContext(ctx, u.String(), http.Header{"Authorization": {"Bearer " + t.client.token}})
+	switch {
+	case err == nil:
+		return conn, nil
+	case resp == nil:
+		return nil, t.client.unreachable(err)
+	}
+	defer resp.Body.Close()
+	raw := make([]byte, 1024) // the dialer keeps no more of a refusal
+	n, _ := resp.Body.Read(raw)
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return nil, &exitError{exitUnreachable, hubRefusal(resp.StatusCode, raw[:n])}
+	}
+	return nil, hubRefusal(resp.StatusCode, raw[:n])
+}
+
+// show prints one frame.
+func (t *tail) show(data []byte) error {
+	var e struct {
+		Event   string
+		Device  string
+		Status  string
+		Cause   string
+		Since   int64
+		Points  []api.Point
+		Command api.Command
+		Dropped int
+		Code    string
+		Message string
+	}
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fmt.Errorf("read event: %w", err)
+	}
+	switch e.Event {
+	case "subscribed":
+		t.up = true
+		return nil
+	case "error":
+		return usage("%s (%s)", e.Message, e.Code)
+	}
+	out := t.cmd.OutOrStdout()
+	switch {
+	case t.client.json:
+		fmt.Fprintln(out, string(data))
+	case e.Event == "gap":
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d telemetry events lost: this terminal takes them too slowly\n", e.Dropped)
+		return nil
+	case e.Event == "telemetry":
+		for _, p := range e.Points {
+			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))
+		}
+	case e.Event == "presence":
+		fmt.Fprintln(out, clockTime(e.Since), plain(e.Device), plain(e.Status), plain(e.Cause))
+	case e.Event == "command":
+		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Command.Device), "command", plain(e.Command.Name), e.Command.ID, stateOf(e.Command), e.Command.Evidence)
+	default:
+		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Device), plain(e.Event), plain(string(data)))
+	}
+	if t.left--; t.bounded && t.left <= 0 {
+		return errEnough
+	}
+	return nil
+}
+
+func fields(p api.Point) string {
+	out := make([]string, 0, len(p.Fields)+len(p.Tags))
+	for k, v := range p.Fields {
+		out = append(out, plain(k)+"="+number(v))
+	}
+	sort.Strings(out)
+	if tags := pairs(p.Tags); tags != "" {
+		out = append(out, "{"+plain(tags)+"}")
+	}
+	return strings.Join(out, " ")
+}

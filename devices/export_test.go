@@ -1,0 +1,28 @@
+package devices
+
+// Walked is what a walker knows after a stream: whether any message ended, and whether it stands inside one.
+type Walked struct {
+	Ended      int
+	Incomplete bool
+	Failed     bool
+}
+
+// Walk feeds a stream in pieces of n bytes to a walker.
+func Walk(stream []byte, n int) Walked {
+	var w walker
+	var out Walked
+	for len(stream) > 0 && !out.Failed {
+		piece := stream[:min(n, len(stream))]
+		stream = stream[len(piece):]
+		ended, err := w.feed(piece)
+		out.Failed = err != nil
+		if ended && !out.Failed {
+			out.Ended = 1
+		}
+	}
+	out.Incomplete = !out.Failed && w.incomplete()
+	if out.Failed {
+		out.Ended = 0
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package ingest_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/internal/bus"
+)
+
+// wantReject appends a frame that must be refused.
+func wantReject(t *testing.T, src *ingest.Source, js string, code wire.Code, path string) {
+	t.Helper()
+	err := src.Append(frame(t, js))
+	var rej *wire.Reject
+	if !errors.As(err, &rej) || rej.Code != code || rej.Path != path {
+		t.Errorf("%s\ngot %v (%+v), want %s at %q", js, err, rej, code, path)
+	}
+}
+
+func wantTaken(t *testing.T, src *ingest.Source, js string) {
+	t.Helper()
+	if err := src.Append(frame(t, js)); err != nil {
+		t.Errorf("%s: %v", js, err)
+	}
+}
+
+func TestPointsAreChecked(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) {
+		o.Config.IntegerFields, o.Config.Tags, o.Config.DeviceFields = []string{"*_count"}, []string{"site"}, 100
+		o.PointsPerFrame = 3
+	})
+	src := c.Open("pump-7", map[string]string{"site": "plant 7", "other": "x"}, nil)
+	many := make([]string, 65)
+	for i := range many {
+		many[i] = fmt.Sprintf(`"f%d":1`, i)
+	}
+	for _, r := range []struct {
+		body string
+		code wire.Code
+		path string
+	}{
+		{`"fields":{"a b":1}`, wire.InvalidField, "fields.a b"},
+		{`"fields":{"time":1}`, wire.InvalidField, "fields.time"},
+		{`"fields":{"":1}`, wire.InvalidField, "fields."},
+		{`"fields":{"x":1,"x":2}`, wire.InvalidField, "fields.x"},
+		{`"fields":{"x":null}`, wire.InvalidField, "fields"},
+		{`"fields":{"s":"a\nb"}`, wire.InvalidField, "fields.s"},
+		{`"fields":{"s":"a\u0085b"}`, wire.InvalidField, "fields.s"},
+		{`"fields":{"s":"` + strings.Repeat("x", 4097) + `"}`, wire.InvalidField, "fields.s"},
+		{`"fields":{"n_count":1.5}`, wire.InvalidField, "fields.n_count"},
+		{`"fields":{` + strings.Join(many, ",") + `}`, wire.TooManyFields, "fields"},
+		{`"measurement":"#x","fields":{"a":1}`, wire.InvalidMeasurement, "measurement"},
+		{`"measurement":"a,b","fields":{"a":1}`, wire.InvalidMeasurement, "measurement"},
+		{`"tags":{"device":"x"},"fields":{"a":1}`, wire.InvalidTag, "tags.device"},
+		{`"tags":{"site":"x"},"fields":{"a":1}`, wire.InvalidTag, "tags.site"},
+		{`"tags":{"k":""},"fields":{"a":1}`, wire.InvalidTag, "tags.k"},
+		{`"tags":{"k":"a\\"},"fields":{"a":1}`, wire.InvalidTag, "tags.k"},
+		{`"tags":{"k":"1","k":"2"},"fields":{"a":1}`, wire.InvalidTag, "tags.k"},
+		{`"time":"2150-01-01T00:00:00Z","fields":{"a":1}`, wire.InvalidTime, "time"},
+		{`"time":1,"fields":{"a":1}`, wire.InvalidTime, "time"},
+		{`"points":[{"fields":{"a":1}},{"fields":{"b":1,"c c":1}}]`, wire.InvalidField, "points[1].fields.c c"},
+		{`"points":[{"fields":{"a":1}},{"fields":{"a":1}},{"fields":{"a":1}},{"fields":{"a":1}}]`, wire.TooManyPoints, "points"},
+	} {
+		wantReject(t, src, `{"type":"telemetry","seq":1,`+r.body+`}`, r.code, r.path)
+	}
+	w := newWaiter()
+	good := c.Open("pump-7", map[string]string{"site": "plant 7"}, w)
+	wantTaken(t, good, `{"type":"telemetry","seq":1,"measurement":"m","time":1700000000000,"tags":{"z":"a,b= c","a":"é"},"fields":{"f":-0.5,"s":"q\"\\","b":true,"n_count":7e2,"big":1e300}}`)
+	w.wait(1)
+	want := `m,a=é,device=pump-7,site=plant\ 7,z=a\,b\=\ c f=-0.5,s="q\"\\",b=true,n_count=700i,big=1e+300 1700000000000000000`
+	if lines := logged(t, b); len(lines) != 1 || lines[0] != want {
+		t.Errorf("got  %s\nwant %s", lines, want)
+	}
+}
+
+func TestFirstTypeWinsOnEveryNodeAndAfterARestart(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	kv, err := b.Bucket(t.Context(), bus.BucketTypes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withTypes := func(o *ingest.Options) { o.Types = kv }
+	c, stop := startCommitter(t, b.JetStream(), withTypes)
+	other, _ := startCommitter(t, b.JetStream(), withTypes)
+	wantTaken(t, c.Open("a", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":21}}`)
+	wantTaken(t, c.Open("b", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":21.5}}`)
+	wantReject(t, c.Open("c", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":"21"}}`, wire.TypeConflict, "fields.temp")
+	wantReject(t, other.Open("d", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":true}}`, wire.TypeConflict, "fields.temp")
+	stop()
+	again, _ := startCommitter(t, b.JetStream(), withTypes)
+	<-again.Ready()
+	wantReject(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":"21"}}`, wire.TypeConflict, "fields.temp")
+	if err := again.Seed(t.Context(), []ingest.FieldType{{"telemetry", "old", "integer"}}); err != nil {
+		t.Fatal(err)
+	}
+	wantReject(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"old":1}}`, wire.TypeConflict, "fields.old")
+	// Without the bucket nobody remembers: the control of what this test claims.
+	alone, _ := startCommitter(t, b.JetStream(), nil)
+	wantTaken(t, alone.Open("f", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":"21"}}`)
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) { o.Config.TotalSeries = 20 })
+	src := c.Open("a", nil, nil)
+	for i := range 20 {
+		wantTaken(t, src, fmt.Sprintf(`{"type":"telemetry","tags":{"k":"%d"},"fields":{"x":1}}`, i))
+	}
+	wantTaken(t, src, `{"type":"telemetry","tags":{"k":"7"},"fields":{"x":1}}`)
+	wantReject(t, src, `{"type":"telemetry","seq":1,"tags":{"k":"new"},"fields":{"x":1}}`, wire.TooManySeries, "tags")
+}
+
+// Points without a time get one each, and no two of a device get the same.
+func TestMissingTimesAreUnique(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	w := newWaiter()
+	src := c.Open("a", nil, w)
+	for i := 1; i <= 500; i++ {
+		wantTaken(t, src, fmt.Sprintf(`{"type":"telemetry","seq":%d,"points":[{"fields":{"n":1}},{"fields":{"n":1}}]}`, i))
+	}
+	w.wait(500)
+	seen := make(map[string]bool)
+	for _, l := range logged(t, b) {
+		seen[l] = true
+	}
+	if len(seen) != 1000 {
+		t.Errorf("%d different points, want 1000", len(seen))
+	}
+}
+
+func TestLastValues(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	src := c.Open("a", nil, nil)
+	wantTaken(t, src, `{"type":"telemetry","measurement":"env","time":1700000002000,"fields":{"t":2,"s":"x"}}`)
+	wantTaken(t, src, `{"type":"telemetry","measurement":"env","time":1700000001000,"fields":{"t":1}}`)
+	got := c.Device("a")
+	if len(got) != 2 || got[0].Field != "s" || got[1].Value != "2" {
+		t.Errorf("%+v", got)
+	}
+}
