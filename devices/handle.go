@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -232,7 +231,7 @@ func (s *Session) hello(h *wire.Hello) {
 		return
 	}
 	for i := range h.Commands {
-		h.Commands[i].Params = json.RawMessage(slices.Clone(h.Commands[i].Params))
+		h.Commands[i].Params = slices.Clone(h.Commands[i].Params)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
 	defer cancel()

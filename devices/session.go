@@ -55,9 +55,6 @@ type Session struct {
 // maxAnswers is how many answers of one session may wait to be recorded.
 const maxAnswers = 64
 
-// errStop ends the reader after the session's end was decided.
-var errStop = errors.New("session ends")
-
 func (s *Session) attachment() Attachment {
 	return Attachment{Device: s.device, Session: s.id, Epoch: s.epoch, Node: s.host.node}
 }
