@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // fleet is the device records, presence and last values as the API sees them.
@@ -38,7 +39,7 @@ func deviceRefusal(err error) error {
 }
 
 func (f fleet) List(_ context.Context, q api.DeviceQuery) (api.DevicePage, error) {
-	sel, err := devices.ParseSelector(q.Selector)
+	sel, err := selector.Parse(q.Selector)
 	if err != nil {
 		return api.DevicePage{}, &api.Invalid{Path: "selector", Detail: err.Error()}
 	}

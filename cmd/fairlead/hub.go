@@ -220,7 +220,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 func (h *hub) buildCommands(context.Context) (err error) {
 	h.router, err = commands.New(commands.Options{
 		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
-		Devices: announced{h.records}, Log: h.log, Metrics: h.reg,
+		Devices: devices.Directory{Records: h.records, Presence: h.presence}, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
