@@ -92,6 +92,10 @@ func (p *process) wait() int {
 	case <-p.done:
 	case <-time.After(stopBound):
 		p.signal(syscall.SIGQUIT) // shows where it hangs
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+		}
 		p.t.Fatalf("%s did not end in %s", p.name, stopBound)
 	}
 	return p.cmd.ProcessState.ExitCode()

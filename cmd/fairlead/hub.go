@@ -61,22 +61,19 @@ type hub struct {
 }
 
 // newHub opens what is durable and builds the rest; nothing serves yet.
-func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (h *hub, err error) {
-	h = &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
+func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, error) {
+	h := &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if h.unlock, err = lockDir(cfg.DataDir); err != nil {
+	unlock, err := lockDir(cfg.DataDir)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.close())
-		}
-	}()
+	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
 		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildCommands, h.buildBridge, h.buildAPI,
 	} {
-		if err = build(ctx); err != nil {
-			return nil, err
+		if err := build(ctx); err != nil {
+			return nil, errors.Join(err, h.close())
 		}
 	}
 	return h, nil

@@ -153,7 +153,7 @@ func (h *hub) stages() []stage {
 	}
 	return append(out,
 		stage{name: "bridge", run: h.bridge.Run},
-		stage{name: "sessions", run: h.registry.Run},
+		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)
 }
