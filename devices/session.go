@@ -107,10 +107,14 @@ func (s *Session) rest() {
 	s.scratch = nil
 }
 
-// next reads and handles one message, or one control frame outside a message.
+// next reads and handles one message, or one control frame outside a message. The usual ones stand whole in the buffer
+// and are handled there; all others, and every fault, are the WebSocket reader's.
 func (s *Session) next() error {
 	if done, err := s.control(); done || err != nil {
 		return err
+	}
+	if s.whole() {
+		return nil
 	}
 	if s.sock.raw == nil {
 		s.rest() // the next message may be long in coming
@@ -127,21 +131,26 @@ func (s *Session) next() error {
 	if err != nil {
 		return err
 	}
+	s.message(byte(kind), data)
+	return nil
+}
+
+// message handles one message.
+func (s *Session) message(kind byte, data []byte) {
 	s.heard.Store(s.host.clock.Load())
 	if s.ending() {
-		return nil // what still comes is not handled
+		return // what still comes is not handled
 	}
-	if byte(kind) != s.opcode() {
+	if kind != s.opcode() {
 		s.stop(endText)
-		return nil
+		return
 	}
 	if kind == websocket.TextMessage && !utf8.Valid(data) {
 		s.stop(endNotUTF8)
-		return nil
+		return
 	}
 	s.scratch.bytes += len(data)
 	s.handle(data)
-	return nil
 }
 
 // readAll reads a message whose size the WebSocket reader bounds.

@@ -35,6 +35,7 @@ type shape struct {
 // slot is one field: its type and last value.
 type slot struct {
 	name  string
+	label []byte // ",name=" as it is rendered
 	kind  kind
 	value []byte
 	time  int64
@@ -82,7 +83,7 @@ func (d *device) addSlotLocked(measurement, name []byte, k kind) *slot {
 		d.shapes = append(d.shapes, shape{measurement: string(measurement)})
 		s = &d.shapes[len(d.shapes)-1]
 	}
-	f := &slot{name: string(name), kind: k}
+	f := &slot{name: string(name), label: []byte("," + string(name) + "="), kind: k}
 	s.slots = append(s.slots, f)
 	d.fields++
 	return f

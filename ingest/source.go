@@ -222,7 +222,7 @@ func (s *Source) fieldSet(t *wire.Telemetry, i int, shape *shape) *wire.Reject {
 	if len(p.Fields) > maxFields {
 		return t.NewReject(wire.TooManyFields, i, "fields", strconv.Itoa(len(p.Fields))+" fields, at most "+strconv.Itoa(maxFields)+" a point")
 	}
-	sep := byte(' ')
+	from := len(s.buf)
 	usual := true // all fields so far are the shape's, in its order; so none is there twice
 	for j := range p.Fields {
 		f := &p.Fields[j]
@@ -237,13 +237,17 @@ func (s *Source) fieldSet(t *wire.Telemetry, i int, shape *shape) *wire.Reject {
 		if known != nil && known.kind != k {
 			return s.conflict(t, i, j, known.kind, k)
 		}
-		s.buf = append(append(append(s.buf, sep), f.Key...), '=')
-		sep = ','
+		if known != nil {
+			s.buf = append(s.buf, known.label...)
+		} else {
+			s.buf = append(append(append(s.buf, ','), f.Key...), '=')
+		}
 		if why := s.value(f, k); why != "" {
 			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
 		}
 		s.slots = append(s.slots, known)
 	}
+	s.buf[from] = ' ' // the first field follows a blank, not a comma
 	return nil
 }
 

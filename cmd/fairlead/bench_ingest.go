@@ -78,6 +78,7 @@ func (b *ingestBench) rounds() []round {
 		{name: "log 10% of peak", devices: 200, window: 16, share: 0.1, burst: 16},
 		{name: "log 50% of peak", devices: 200, window: 16, share: 0.5, burst: 16},
 		{name: "log 80% of peak", devices: 200, window: 16, share: 0.8, burst: 16},
+		{name: "log 200, as many frames", devices: 200, window: 1, rate: 2 * float64(many) / 200},
 		{name: "log many at 2/s", devices: many, window: 1, rate: 2},
 		{name: "bare server many at 2/s", devices: many, window: 1, rate: 2, bare: true},
 		{name: "influx 200x16", devices: 200, window: 16, influx: true},

@@ -28,6 +28,9 @@ func openBenchBus(ctx context.Context, dir string) (*bus.Bus, error) {
 // frameBytes is the size of a frame in the reference.
 const frameBytes = 200
 
+// outstanding is how many of the reference's messages may be unacknowledged.
+const outstanding = 1000
+
 // perMessage is how many frames a second the log takes when each is a message of its own.
 func perMessage(ctx context.Context, dir string, during time.Duration) (perSecond float64, err error) {
 	b, err := openBenchBus(ctx, dir)
@@ -36,23 +39,26 @@ func perMessage(ctx context.Context, dir string, during time.Duration) (perSecon
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	frame := make([]byte, frameBytes)
-	var futures []jetstream.PubAckFuture
-	start := time.Now()
-	for n := 0; time.Since(start) < during; n++ {
-		f, err := b.JetStream().PublishAsync(bus.TelemetrySubject, frame)
-		if err != nil {
-			return 0, fmt.Errorf("publish: %w", err)
+	var window []jetstream.PubAckFuture
+	n, start := 0, time.Now()
+	for going := true; going || len(window) > 0; {
+		if going = time.Since(start) < during; going && len(window) < outstanding {
+			f, err := b.JetStream().PublishAsync(bus.TelemetrySubject, frame)
+			if err != nil {
+				return 0, fmt.Errorf("publish: %w", err)
+			}
+			window = append(window, f)
+			continue
 		}
-		futures = append(futures, f)
-	}
-	for _, f := range futures {
 		select {
-		case <-f.Ok():
-		case err := <-f.Err():
+		case <-window[0].Ok():
+			window = window[1:]
+			n++
+		case err := <-window[0].Err():
 			return 0, fmt.Errorf("publish: %w", err)
 		}
 	}
-	return float64(len(futures)) / time.Since(start).Seconds(), nil
+	return float64(n) / time.Since(start).Seconds(), nil
 }
 
 // countLog is how many points the log of a hub that is gone holds.

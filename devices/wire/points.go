@@ -122,14 +122,32 @@ func (d *Decoder) time(p *Point, i int) *Reject {
 		if !ok {
 			return d.syntax()
 		}
-		ms, err := strconv.ParseInt(string(lit), 10, 64)
-		if !integer || err != nil {
+		ms, ok := millis(lit)
+		if !integer || !ok {
 			return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
 		}
 		return p.setTimeMillis(ms, i)
 	default:
 		return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
 	}
+}
+
+// millis reads an integer literal of up to 18 digits, which is far more than a time in milliseconds has.
+func millis(lit []byte) (ms int64, ok bool) {
+	negative := lit[0] == '-'
+	if negative {
+		lit = lit[1:]
+	}
+	if len(lit) > 18 {
+		return 0, false
+	}
+	for _, c := range lit {
+		ms = ms*10 + int64(c-'0')
+	}
+	if negative {
+		ms = -ms
+	}
+	return ms, true
 }
 
 func (p *Point) setTimeText(b []byte, i int) *Reject {

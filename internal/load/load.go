@@ -95,11 +95,13 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	for _, l := range f.links {
 		wg.Go(func() { f.serve(l) })
 	}
+	var sending sync.WaitGroup
 	if spec.Rate > 0 {
-		wg.Go(func() { f.schedule(ctx) })
+		sending.Go(func() { f.schedule(ctx) })
 	}
 	r, err := f.measure(ctx)
 	f.stopping.Store(true)
+	sending.Wait()
 	f.settle(ctx)
 	f.close()
 	wg.Wait()
