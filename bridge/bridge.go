@@ -141,6 +141,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for _, c := range b.connections {
 		g.Go(func() error { return c.run(ctx) })
 	}
+	g.Go(func() error { <-ctx.Done(); return nil }) // also with no connection at all
 	return g.Wait()
 }
 

@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -29,7 +28,7 @@ func (s *Session) handle(data []byte) {
 	m := s.host.metrics
 	switch f := frame.(type) {
 	case *wire.Telemetry:
-		m.framesIn[frameTelemetry].Inc()
+		s.scratch.frames++
 		s.telemetry(data, f)
 		return
 	case *wire.Answer:
@@ -116,11 +115,8 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 		s.reject(data, t.NewReject(wire.TooManyPoints, most, "", "more points than a frame may hold"))
 		return
 	}
-	if !s.wait(func() bool { return len(s.pending) < s.host.cfg.UnackedFrames }) || !s.open() {
+	if !s.open() || !s.expect(t.Seq) {
 		return
-	}
-	if t.Seq != 0 {
-		s.expect(t.Seq)
 	}
 	s.busy.Store(true)
 	err := s.source.Append(t)
@@ -144,10 +140,15 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 // open opens the way into the log, anew if the record's labels have changed: then what is under way goes first, since
 // the old way tells nobody once it is closed.
 func (s *Session) open() bool {
+	state := s.host.records.changes.Load()
+	if s.source != nil && state == s.checked {
+		return true // nothing has changed since the last frame
+	}
 	rec, ok := s.host.records.Record(s.device)
 	if !ok {
 		return false // the record went; the session is about to
 	}
+	s.checked = state
 	if s.source != nil {
 		if sameMap(s.labels, rec.Labels) {
 			return true
@@ -164,10 +165,19 @@ func (s *Session) open() bool {
 
 func sameMap(a, b map[string]string) bool { return len(a) == 0 && len(b) == 0 || maps.Equal(a, b) }
 
-func (s *Session) expect(seq uint64) {
+// expect waits for room among the unacknowledged frames and takes it; false if the session is to end. Only the reader
+// takes room, so what was free stays free.
+func (s *Session) expect(seq uint64) bool {
+	room := func() bool { return len(s.pending) < s.host.cfg.UnackedFrames }
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = append(s.pending, seq)
+	if !s.waitLocked(room) {
+		return false
+	}
+	if seq != 0 {
+		s.pending = append(s.pending, seq)
+	}
+	return true
 }
 
 // forget takes back the newest expectation: its frame was not taken.
@@ -221,7 +231,7 @@ func (s *Session) hello(h *wire.Hello) {
 		return
 	}
 	for i := range h.Commands {
-		h.Commands[i].Params = json.RawMessage(slices.Clone(h.Commands[i].Params))
+		h.Commands[i].Params = slices.Clone(h.Commands[i].Params)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
 	defer cancel()

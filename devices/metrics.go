@@ -141,3 +141,11 @@ func known(code CloseCode) bool {
 	}
 	return false
 }
+
+// tally counts what a session handled since it was idle last: counters are shared by all sessions, and dear to those
+// that are busy at once.
+func (m *metrics) tally(sc *scratch) {
+	m.framesIn[frameTelemetry].Add(float64(sc.frames))
+	m.bytes.Add(float64(sc.bytes))
+	sc.frames, sc.bytes = 0, 0
+}

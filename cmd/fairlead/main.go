@@ -45,7 +45,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
 		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newTailCommand(), newQueryCommand(), newStateCommand(),
-		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(),
+		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 	)
 	return root
 }

@@ -264,7 +264,9 @@ func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger) func(con
 		if err := srv.Shutdown(down); err != nil {
 			_ = srv.Close() // who has not finished by now is cut off
 		}
-		<-failed
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
 		return nil
 	}
 }

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -246,7 +245,7 @@ const plainDigits = 24
 
 // addNumber stores the literal as written where it is plain, and in its shortest form otherwise.
 func (d *Decoder) addNumber(p *Point, key, lit []byte, i int) *Reject {
-	if len(lit) > plainDigits || bytes.IndexByte(lit, 'e') >= 0 || bytes.IndexByte(lit, 'E') >= 0 {
+	if len(lit) > plainDigits || d.s.exponent {
 		v, err := strconv.ParseFloat(string(lit), 64)
 		if err != nil {
 			return reject(InvalidField, i, "fields."+string(key), "must be finite and fit 64-bit floating point")
