@@ -250,9 +250,9 @@ func (s *Session) report(f *wire.StateReport) {
 	}
 	r := *f
 	r.Reported = slices.Clone(f.Reported)
-	s.busy.Store(true)
-	s.host.states.Reported(s.attachment(), &r)
-	s.busy.Store(false)
+	if err := s.host.states.Reported(s.attachment(), &r); err != nil {
+		s.note("state_refused", clip(err.Error()))
+	}
 }
 
 // renew takes a fresh token, verified like the one at connect.

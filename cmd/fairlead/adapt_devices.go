@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/commands/twin"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -22,6 +23,7 @@ type fleet struct {
 	presence  *devices.Presence
 	minter    *auth.Minter
 	committer *ingest.Committer
+	twin      *twin.Twin
 }
 
 func deviceRefusal(err error) error {
@@ -155,7 +157,13 @@ func (f fleet) Patch(ctx context.Context, id string, p api.DevicePatch) (api.Dev
 }
 
 func (f fleet) Delete(ctx context.Context, id string) error {
-	return deviceRefusal(f.records.Delete(ctx, id, 0))
+	if err := f.records.Delete(ctx, id, 0); err != nil {
+		return deviceRefusal(err)
+	}
+	// Before the caller hears of it, so that a device made anew under this id starts empty. If it fails, the twin, which
+	// has heard of the deletion too, tries again.
+	_ = f.twin.Remove(ctx, id)
+	return nil
 }
 
 func (f fleet) MintToken(_ context.Context, id string, ttl time.Duration) (string, time.Time, error) {

@@ -147,6 +147,7 @@ func (h *hub) stages() []stage {
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
+		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
 	)
 	if h.broker != nil {
 		out = append(out, stage{name: "broker", run: h.broker.Run})

@@ -20,7 +20,7 @@ const (
 
 	sendTimeout  = 15 * time.Second // of one socket write
 	writeTimeout = 10 * time.Second // of one write to the bucket
-	drainTimeout = 10 * time.Second // for what is pending when the node stops
+	drainTimeout = 30 * time.Second // for what is pending when the node stops
 	rewatchWait  = time.Second
 	removeAgain  = 5 * time.Second // after a removal that failed
 
