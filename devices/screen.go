@@ -105,18 +105,16 @@ func offered(r *http.Request) (request, *problem.Document) {
 		case isBearer:
 			req.token = token
 		case known:
-		case name == wire.SubprotocolJSON || name == wire.SubprotocolCBOR:
-			known, req.subprotocol = true, true
-			if name == wire.SubprotocolCBOR {
-				req.codec = wire.CBOR
-			}
 		default:
-			others++
+			if req.codec, known = wire.CodecOf(name); !known {
+				others++
+			}
+			req.subprotocol = known
 		}
 	}
 	if !known && others > 0 {
 		return req, refuse400(refuseSubprotocol, "none of the offered subprotocols is known").
-			WithHint("offer " + wire.SubprotocolJSON + " or " + wire.SubprotocolCBOR)
+			WithHint("offer " + wire.SubprotocolJSON + ", or another one of docs/device-protocol.md")
 	}
 	return req, nil
 }

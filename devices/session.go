@@ -130,7 +130,7 @@ func (s *Session) next() error {
 	if s.ending() {
 		return nil // what still comes is not handled
 	}
-	if byte(kind) != s.opcode() {
+	if !s.codec.Takes(kind == websocket.BinaryMessage) {
 		s.stop(endText)
 		return nil
 	}

@@ -51,13 +51,10 @@ func (c Codec) Binary() bool { return c == CBOR }
 func (c Codec) Takes(binary bool) bool { return binary == c.Binary() || c == SenMLCBOR }
 
 // Numbered reports whether a message is telemetry without a place for seq. Such messages are counted: the first of a
-// session is 1. No payload begins as a frame does, with a brace.
+// session is 1. No payload begins as a frame does, with a brace, blanks or not.
 func (c Codec) Numbered(data []byte) bool {
 	if c <= CBOR {
 		return false
-	}
-	if c == SenMLCBOR {
-		return len(data) == 0 || data[0] != '{'
 	}
 	rest := bytes.TrimLeft(data, " \t\r\n")
 	return len(rest) == 0 || rest[0] != '{'

@@ -64,8 +64,8 @@ func (d *Decoder) Decode(c Codec, data []byte) (Frame, error) {
 	}
 	kind, rej := d.envelope()
 	if rej != nil {
-		if rej.Seq == 0 {
-			rej.Seq = d.Telemetry.Seq
+		if rej.Seq = d.Telemetry.Seq; c != JSON {
+			rej.Seq = 0 // no telemetry here, so no seq that counts
 		}
 		return nil, rej
 	}
