@@ -24,6 +24,7 @@ func Default() Config {
 		Devices: Devices{
 			Heartbeat:         30 * time.Second,
 			MaxHandshakes:     256,
+			MaxPosts:          256,
 			ConnectsPerMinute: 30,
 			FrameBytes:        64 << 10,
 			PointsPerFrame:    1000,

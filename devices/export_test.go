@@ -1,5 +1,6 @@
 package devices
 
+<<<<<<< HEAD
 // Walked is what a walker knows after a stream: whether any message ended, and whether it stands inside one.
 type Walked struct {
 	Ended      int
@@ -25,4 +26,13 @@ func Walk(stream []byte, n int) Walked {
 		out.Ended = 0
 	}
 	return out
+=======
+import "time"
+
+// Impatient is an uplink that waits no longer than d for the log.
+func Impatient(h *Handler, d time.Duration) *Uplink {
+	u := NewUplink(h)
+	u.wait = d
+	return u
+>>>>>>> rich
 }

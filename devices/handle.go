@@ -17,7 +17,9 @@ const helloTime = 10 * time.Second
 
 // handle decodes one message and does what it asks.
 func (s *Session) handle(data []byte) {
-	frame, err := s.scratch.decoder.Decode(s.codec, data)
+	d := &s.scratch.decoder
+	d.Device, d.MaxPoints, d.Number = s.device, s.host.cfg.PointsPerFrame, s.lastSeq+1
+	frame, err := d.Decode(s.codec, data)
 	if err != nil {
 		s.refuse(data, err)
 		return

@@ -20,6 +20,7 @@ import (
 	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/commands/console"
 	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices"
 )
 
 // serveFlags are what the command line says beside the configuration.
@@ -208,6 +209,7 @@ func (h *hub) checks() []check {
 func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", h.handler)
+	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())
