@@ -141,11 +141,7 @@ func (s *Session) message(kind byte, data []byte) {
 	if s.ending() {
 		return // what still comes is not handled
 	}
-<<<<<<< HEAD
-	if kind != s.opcode() {
-=======
 	if !s.codec.Takes(kind == websocket.BinaryMessage) {
->>>>>>> rich
 		s.stop(endText)
 		return
 	}

@@ -222,7 +222,7 @@ func (h *hub) buildTwin(ctx context.Context) error {
 		return err
 	}
 	h.twin = twin.New(twin.Options{
-		Bucket: documents, Link: h.registry, Devices: announced{h.records}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
+		Bucket: documents, Link: h.registry, Devices: devices.Directory{Records: h.records, Presence: h.presence}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
 	})
 	h.records.OnDelete(h.twin.Deleted)
 	return nil
