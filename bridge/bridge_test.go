@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -320,6 +321,8 @@ func TestTasmotaPlug(t *testing.T) {
 	if p := h.points["plug1"][1]; string(p.Measurement) != "ENERGY" || field(p, "Power_1") != "3" || !p.HasTime {
 		t.Errorf("point is %+v", p)
 	}
+	broker.Pub("tele/plug1/STATE", `{"Uptime":"0T00:01:00","POWER":"OFF","Wifi":{"RSSI":70}}`)
+	h.until("its state", func() bool { return len(h.states["plug1"]) == 1 })
 	orders := broker.Sub("cmnd/#")
 	go plug(t, broker, orders)
 	_, err := r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c1", Name: "power", Params: json.RawMessage(`{"state":"on"}`)})
@@ -329,6 +332,9 @@ func TestTasmotaPlug(t *testing.T) {
 	h.until("the answer", func() bool { return len(h.answers) == 1 })
 	if a := h.answers[0]; a.evidence != "observed" || !a.OK || a.ID != "c1" || a.device != "plug1" {
 		t.Errorf("answer is %+v", a)
+	}
+	if want := []string{`{"power":"off"}`, `{"power":"off"}`, `{"power":"on"}`}; !slices.Equal(h.states["plug1"], want) {
+		t.Errorf("reported %q, want %q", h.states["plug1"], want)
 	}
 	_, err = r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c2", Name: "Frobnicate", Params: json.RawMessage(`{"value":1}`)})
 	if err != nil {

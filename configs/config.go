@@ -60,6 +60,7 @@ type Devices struct {
 	Heartbeat         time.Duration `yaml:"heartbeat"`
 	MaxSessions       int           `yaml:"max_sessions"`
 	MaxHandshakes     int           `yaml:"max_handshakes"`
+	MaxPosts          int           `yaml:"max_posts"`
 	ConnectsPerMinute int           `yaml:"connects_per_minute"`
 	FrameBytes        int           `yaml:"frame_bytes"`
 	PointsPerFrame    int           `yaml:"points_per_frame"`

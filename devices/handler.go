@@ -72,11 +72,14 @@ func (noBuffers) Put(any)  {}
 // ServeHTTP makes a session of the request, and returns once it runs on a goroutine of its own: net/http's would keep
 // its buffers for as long as the device stays.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := h.serve(w, r)
-	if p == nil {
-		return
+	if p := h.serve(w, r); p != nil {
+		h.metrics.refuse(p.Code)
+		h.tell(w, p)
 	}
-	h.metrics.refuse(p.Code)
+}
+
+// tell answers a request that was refused, with the headers that belong to its status.
+func (h *Handler) tell(w http.ResponseWriter, p *problem.Document) {
 	p.Time = h.now().UnixMilli()
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)

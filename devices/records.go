@@ -72,6 +72,15 @@ func (r *Records) observe(fn func(old, now *Record)) {
 	r.observers = append(r.observers, fn)
 }
 
+// OnDelete calls fn for each record that is deleted from now on, on whichever node. fn must not block.
+func (r *Records) OnDelete(fn func(id string)) {
+	r.observe(func(old, now *Record) {
+		if now == nil {
+			fn(old.ID)
+		}
+	})
+}
+
 // Run watches the bucket until ctx ends.
 func (r *Records) Run(ctx context.Context) error {
 	for {

@@ -55,9 +55,6 @@ type Session struct {
 // maxAnswers is how many answers of one session may wait to be recorded.
 const maxAnswers = 64
 
-// errStop ends the reader after the session's end was decided.
-var errStop = errors.New("session ends")
-
 func (s *Session) attachment() Attachment {
 	return Attachment{Device: s.device, Session: s.id, Epoch: s.epoch, Node: s.host.node}
 }
@@ -144,7 +141,7 @@ func (s *Session) message(kind byte, data []byte) {
 	if s.ending() {
 		return // what still comes is not handled
 	}
-	if kind != s.opcode() {
+	if !s.codec.Takes(kind == websocket.BinaryMessage) {
 		s.stop(endText)
 		return
 	}

@@ -326,7 +326,7 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 	if len(s.fresh) == 0 {
 		return nil
 	}
-	if s.dev.fields+len(s.fresh) > s.c.deviceFields {
+	if s.dev.fields+len(s.fresh) > s.c.deviceFields && s.dev.fields+s.freshNames(t) > s.c.deviceFields {
 		f := s.fresh[0]
 		return t.NewReject(wire.TooManyFields, f.point, "fields", "this device has "+strconv.Itoa(s.dev.fields)+" fields, its limit (ingest.device_fields)")
 	}
@@ -336,6 +336,16 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 		}
 	}
 	return nil
+}
+
+// freshNames counts the frame's new fields: each of many points may bring the same ones.
+func (s *Source) freshNames(t *wire.Telemetry) int {
+	names := make(map[string]struct{}, len(s.fresh))
+	for _, f := range s.fresh {
+		p := &t.Points[f.point]
+		names[string(p.Measurement)+"/"+string(p.Fields[f.field].Key)] = struct{}{} // no name holds a slash
+	}
+	return len(names)
 }
 
 // errUnsettled says that a frame has fields whose types nobody has settled yet. It never leaves this file.

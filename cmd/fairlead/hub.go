@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/commands/twin"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
@@ -50,6 +51,7 @@ type hub struct {
 	registry *devices.Registry
 	handler  *devices.Handler
 
+	twin   *twin.Twin
 	router *commands.Router
 	api    *api.API
 
@@ -61,22 +63,19 @@ type hub struct {
 }
 
 // newHub opens what is durable and builds the rest; nothing serves yet.
-func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (h *hub, err error) {
-	h = &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
+func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, error) {
+	h := &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if h.unlock, err = lockDir(cfg.DataDir); err != nil {
+	unlock, err := lockDir(cfg.DataDir)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.close())
-		}
-	}()
+	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
-		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildCommands, h.buildBridge, h.buildAPI,
+		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildAPI,
 	} {
-		if err = build(ctx); err != nil {
-			return nil, err
+		if err := build(ctx); err != nil {
+			return nil, errors.Join(err, h.close())
 		}
 	}
 	return h, nil
@@ -217,16 +216,29 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	return err
 }
 
+func (h *hub) buildTwin(ctx context.Context) error {
+	documents, err := h.bus.Bucket(ctx, bus.BucketTwins)
+	if err != nil {
+		return err
+	}
+	h.twin = twin.New(twin.Options{
+		Bucket: documents, Link: h.registry, Devices: devices.Directory{Records: h.records, Presence: h.presence}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
+	})
+	h.records.OnDelete(h.twin.Deleted)
+	return nil
+}
+
 func (h *hub) buildCommands(context.Context) (err error) {
 	h.router, err = commands.New(commands.Options{
 		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
-		Devices: announced{h.records}, Log: h.log, Metrics: h.reg,
+		Devices: devices.Directory{Records: h.records, Presence: h.presence}, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
 	}
 	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
-		Telemetry: deviceTelemetry{h.committer}, Commands: commandSink{h.router}, Origins: h.cfg.Auth.Origins,
+		Telemetry: deviceTelemetry{h.committer}, Commands: sessionSink{commandSink{h.router}, h.twin}, States: stateSink{h.twin},
+		Origins: h.cfg.Auth.Origins,
 	})
 	return nil
 }
@@ -234,7 +246,7 @@ func (h *hub) buildCommands(context.Context) (err error) {
 func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
-		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, Devices: bridgedDevices{h.records},
+		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
@@ -278,8 +290,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 	h.api, err = api.New(ctx, api.Options{
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
-		Devices:   fleet{h.records, h.presence, h.minter, h.committer}, History: history{h.store}, Commands: commander{h.router},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
+		Twin: stateKeeper{h.twin}, Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})
 	return err

@@ -20,6 +20,7 @@ import (
 	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/commands/console"
 	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices"
 )
 
 // serveFlags are what the command line says beside the configuration.
@@ -147,13 +148,14 @@ func (h *hub) stages() []stage {
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
+		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
 	)
 	if h.broker != nil {
 		out = append(out, stage{name: "broker", run: h.broker.Run})
 	}
 	return append(out,
 		stage{name: "bridge", run: h.bridge.Run},
-		stage{name: "sessions", run: h.registry.Run},
+		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)
 }
@@ -207,6 +209,7 @@ func (h *hub) checks() []check {
 func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", h.handler)
+	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())
@@ -263,7 +266,9 @@ func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger) func(con
 		if err := srv.Shutdown(down); err != nil {
 			_ = srv.Close() // who has not finished by now is cut off
 		}
-		<-failed
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
 		return nil
 	}
 }

@@ -169,7 +169,7 @@ func (x *exporter) shard(ctx context.Context, shard *tsdb.Shard) error {
 	if err != nil {
 		return err
 	}
-	defer series.Close()
+	defer func() { _ = series.Close() }()
 	x.cursors = x.cursors[:0]
 	for {
 		row, err := series.Next()

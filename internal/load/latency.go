@@ -8,7 +8,6 @@ import (
 // subBits makes the buckets of a histogram at most 1/32 of their value wide.
 const subBits = 5
 
-
 type histogram struct{ counts []uint32 }
 
 func bucketOf(d time.Duration) int {
