@@ -127,6 +127,18 @@ func (b *Bus) Bucket(ctx context.Context, name string) (jetstream.KeyValue, erro
 	return kv, nil
 }
 
+// Forget removes keys of a bucket without a trace; keys may end in ".>". Whoever watches the bucket is not told.
+func (b *Bus) Forget(ctx context.Context, bucket, keys string) error {
+	s, err := b.Stream(ctx, "KV_"+bucket)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+bucket+"."+keys))
+	}
+	if err != nil {
+		return fmt.Errorf("forget %s in %s: %w", keys, bucket, err)
+	}
+	return nil
+}
+
 // IsFull reports whether err says that a stream or the whole store has no room left.
 func IsFull(err error) bool {
 	var api *jetstream.APIError
