@@ -137,6 +137,15 @@ type Commands struct {
 	MaxOpen        int           `yaml:"max_open"`
 	ParamsBytes    int           `yaml:"params_bytes"`
 	Keep           time.Duration `yaml:"keep"`
+	Approve        []Approval    `yaml:"approve"`
+}
+
+// Approval says which commands wait until a second operator agrees: those that a rule fits in everything it gives.
+// Devices and Commands are names or patterns such as pump-*; none is all.
+type Approval struct {
+	Selector string   `yaml:"selector"`
+	Devices  []string `yaml:"devices"`
+	Commands []string `yaml:"commands"`
 }
 
 // Bridge is the MQTT side.

@@ -40,6 +40,7 @@ const (
 	refuseDraining     = "draining"
 	refuseFull         = "too_many_sessions"
 	refuseBusy         = "too_many_handshakes"
+	refuseStalled      = "log_stalled"
 	refuseBroken       = "handshake_broken"
 	refuseMethod       = "method_not_allowed"
 	refuseMedia        = "media_type_not_known"
@@ -51,7 +52,7 @@ const (
 
 var refusals = []string{
 	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
-	refuseDraining, refuseFull, refuseBusy, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
+	refuseDraining, refuseFull, refuseBusy, refuseStalled, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
 	refuseLog, "token_not_verified",
 }
 

@@ -142,8 +142,6 @@ func startPart(name string, spec any) (*part, error) {
 	}
 	p := &part{name: name, cmd: exec.Command(self, "bench", "part", name), log: &lastWords{}}
 	p.cmd.Stderr = p.log
-	// In a test this program is the test's; its main then runs the command line.
-	p.cmd.Env = append(os.Environ(), asCommand+"=1")
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -160,9 +158,6 @@ func startPart(name string, spec any) (*part, error) {
 	}
 	return p, nil
 }
-
-// asCommand makes a test's program behave as the command.
-const asCommand = "FAIRLEAD_TEST_AS_COMMAND"
 
 // answer reads the part's next answer.
 func (p *part) answer(into any) error {

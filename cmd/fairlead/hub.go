@@ -99,6 +99,7 @@ func (h *hub) dir(name string) string { return filepath.Join(h.cfg.DataDir, name
 func (h *hub) openBus(ctx context.Context) (err error) {
 	h.bus, err = bus.Open(ctx, bus.Options{
 		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
+		MinFree: h.cfg.Ingest.MinFreeBytes,
 		Sizes: bus.Sizes{
 			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
 		},
@@ -150,7 +151,7 @@ func (h *hub) buildIngest(ctx context.Context) error {
 		return err
 	}
 	h.committer, err = ingest.New(ingest.Options{
-		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js,
+		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js, Room: h.bus.Room,
 		Live: liveTelemetry(h.bus.Conn(), h.log), Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
@@ -238,7 +239,7 @@ func (h *hub) buildCommands(context.Context) (err error) {
 	}
 	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
 		Telemetry: deviceTelemetry{h.committer}, Commands: sessionSink{commandSink{h.router}, h.twin}, States: stateSink{h.twin},
-		Origins: h.cfg.Auth.Origins,
+		Origins: h.cfg.Auth.Origins, Stalled: h.committer.Healthy,
 	})
 	return nil
 }
