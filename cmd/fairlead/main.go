@@ -46,6 +46,7 @@ func newRootCommand() *cobra.Command {
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
 		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newTailCommand(), newQueryCommand(), newStateCommand(),
 		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
 	return root
 }
