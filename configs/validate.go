@@ -177,6 +177,8 @@ func (c *Config) checkInflux(fs *faults) {
 		fs.check(Loopback(c.Influx.EmbeddedListen), "influx.embedded_listen", c.Influx.EmbeddedListen,
 			"the embedded store listens on loopback only; put a proxy with TLS before it")
 	}
+	flavors := []string{FlavorAuto, FlavorInflux1, FlavorInflux2, FlavorInflux3, FlavorVictoriaMetrics}
+	fs.check(slices.Contains(flavors, c.Influx.Flavor), "influx.flavor", c.Influx.Flavor, "use "+strings.Join(flavors, ", "))
 	fs.check(c.Influx.Bucket != "", "influx.bucket", `""`, "must not be empty")
 	fs.check(c.Influx.Token == "" || c.Influx.TokenFile == "", "influx.token_file", c.Influx.TokenFile, "token and token_file at once; keep one")
 	fs.file("influx.token_file", c.Influx.TokenFile)

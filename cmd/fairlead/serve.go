@@ -165,10 +165,14 @@ func (h *hub) prepareStore(ctx context.Context) error {
 	const every = 5 * time.Second
 	told := false
 	for {
-		version, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
+		found, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
 		if err == nil {
 			h.seedTypes(ctx)
-			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "version", version, "bucket", h.cfg.Influx.Bucket)
+			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "flavor", found.Flavor, "version", found.Version,
+				"bucket", h.cfg.Influx.Bucket, "history", found.History())
+			if found.Note != "" {
+				h.log.Warn(found.Note, "url", h.cfg.Influx.URL)
+			}
 			break
 		}
 		if ctx.Err() != nil {
