@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
 )
@@ -32,14 +33,16 @@ type hubSpec struct {
 
 // hubAnswer is a hub that serves.
 type hubAnswer struct {
-	URL    string   `json:"url"` // for devices
-	CA     string   `json:"ca"`
-	Admin  string   `json:"admin"`
-	PID    int      `json:"pid"`
-	Tokens []string `json:"tokens"`
-	Influx string   `json:"influx"`
-	Token  string   `json:"token"`
-	Bucket string   `json:"bucket"`
+	URL      string   `json:"url"` // for devices
+	CA       string   `json:"ca"`
+	Admin    string   `json:"admin"`
+	PID      int      `json:"pid"`
+	Tokens   []string `json:"tokens"`
+	Influx   string   `json:"influx"`
+	Token    string   `json:"token"`
+	Bucket   string   `json:"bucket"`
+	API      string   `json:"api"`
+	Operator string   `json:"operator"`
 }
 
 // nowhere is the address of an InfluxDB that is not there: points wait in the log.
@@ -80,11 +83,15 @@ func runHubPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error 
 		if err != nil {
 			return err
 		}
+		operator, _, err := s.hub.api.MintToken(ctx, api.FirstAdmin, "", 0)
+		if err != nil {
+			return fmt.Errorf("operator token: %w", err)
+		}
 		if profile, err = startProfile(spec.Profile); err != nil {
 			return err
 		}
 		return out.Encode(hubAnswer{
-			URL: strings.Replace(s.url, "http", "ws", 1) + "/v1/device", CA: s.ca, Admin: s.admin, PID: os.Getpid(), Tokens: tokens,
+			URL: strings.Replace(s.url, "http", "ws", 1) + "/v1/device", API: s.url, Operator: operator, CA: s.ca, Admin: s.admin, PID: os.Getpid(), Tokens: tokens,
 			Influx: s.hub.cfg.Influx.URL, Token: string(s.hub.cfg.Influx.Token), Bucket: s.hub.cfg.Influx.Bucket,
 		})
 	})

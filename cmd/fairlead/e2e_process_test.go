@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -42,11 +43,15 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// start runs a program in the background. If the test fails, what the program printed is shown.
-func start(t testing.TB, name string, cmd *exec.Cmd) *process {
+// start runs a program in the background; stdout, if given, hears what it prints
+// instead, which may hold secrets. If the test fails, what the program printed is shown.
+func start(t testing.TB, name string, cmd *exec.Cmd, stdout ...io.Writer) *process {
 	t.Helper()
 	p := &process{t: t, name: name, cmd: cmd, done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
+	cmd.Stdout, cmd.Stderr = io.Writer(&p.stdout), &p.stderr
+	if len(stdout) > 0 {
+		cmd.Stdout = io.MultiWriter(stdout...)
+	}
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)

@@ -23,14 +23,14 @@ import (
 
 // Options say which bus to open.
 type Options struct {
-	NATS  configs.NATS
-	Dir   string // of the embedded server's store
-	Node  string
-	Sync  bool // false only in negative controls: an ack then no longer means stored
+	NATS configs.NATS
+	Dir  string // of the embedded server's store
+	Node string
+	Sync bool // false only in negative controls: an ack then no longer means stored
 	// MinFree is how much of the disk stays free: below it Room fails.
 	MinFree int64
 	Sizes   Sizes
-	Log   *slog.Logger
+	Log     *slog.Logger
 }
 
 // Bus is an open bus.

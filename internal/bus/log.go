@@ -24,6 +24,6 @@ func (l *natsLog) Errorf(f string, v ...any) {
 	l.log.Error("nats", "text", fmt.Sprintf(f, v...))
 }
 
-func (l *natsLog) Fatalf(f string, v ...any)  { l.log.Error("nats", "text", fmt.Sprintf(f, v...)) }
-func (l *natsLog) Debugf(string, ...any)      {}
-func (l *natsLog) Tracef(string, ...any)      {}
+func (l *natsLog) Fatalf(f string, v ...any) { l.log.Error("nats", "text", fmt.Sprintf(f, v...)) }
+func (l *natsLog) Debugf(string, ...any)     {}
+func (l *natsLog) Tracef(string, ...any)     {}

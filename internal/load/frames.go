@@ -48,7 +48,7 @@ func newFrames(spec Spec, device int) *frames {
 		}
 		b.WriteString(`]}`)
 	}
-	f := &frames{points: spec.Points, start: time.Now().Add(-history).UnixMilli()}
+	f := &frames{points: spec.Points, start: spec.Start}
 	frame := appendHeader(nil, b.Len())
 	frame = append(frame, b.Bytes()...)
 	f.size = len(frame)

@@ -14,6 +14,7 @@ type link struct {
 	conn   net.Conn
 	rest   []byte // read behind the answer to the handshake
 	frames *frames
+	from   uint64 // frames acknowledged in an earlier connection
 
 	sent  atomic.Uint64 // frames
 	acked atomic.Uint64
@@ -39,11 +40,16 @@ func (l *link) send(n int, due int64) error {
 	return err
 }
 
+var errRefused = errors.New("connection refused")
+
 const readSize = 4 << 10
 
 // serve reads acks until the connection ends, and keeps the window full unless a schedule sends.
 func (f *fleet) serve(l *link) {
-	err := f.read(l)
+	err := errRefused
+	if l.conn != nil {
+		err = f.read(l)
+	}
 	l.gone.Store(true)
 	if !f.stopping.Load() || l.acked.Load() < l.sent.Load() && !errors.Is(err, net.ErrClosed) {
 		f.broken.Add(1)

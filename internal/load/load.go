@@ -28,6 +28,13 @@ type Spec struct {
 	Measure time.Duration
 	Settle  time.Duration // at most, for the last acks
 
+	// Start is the Unix milliseconds of every device's first point; 0: a day ago. From is how many frames each device had
+	// acknowledged before: it goes on behind them, and so sends again what was under way when its connection broke.
+	Start int64
+	From  []uint64
+	// Breaks says that connections may break, or not come to be: that is what is tested.
+	Breaks bool
+
 	PIDs    []int  // whose processor time is measured
 	Metrics string // address whose counters are read, or empty
 }
@@ -50,7 +57,13 @@ type Result struct {
 	P50, P99 time.Duration
 	Max      time.Duration
 	Bytes    int // of one frame
+
+	Start   int64  // of every device's points, Unix milliseconds
+	Devices []Mark // what each device knows: the ledger
 }
+
+// Mark is what one device knows of its frames, the first of its life counted as well.
+type Mark struct{ Sent, Acked uint64 }
 
 // PerSecond is the rate of acknowledged frames.
 func (r Result) PerSecond() float64 { return float64(r.Frames) / r.Seconds }
@@ -86,14 +99,26 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	if spec.Text == "" {
 		spec.Text = "bench"
 	}
+	if spec.Start == 0 {
+		spec.Start = time.Now().Add(-history).UnixMilli()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	f := &fleet{spec: spec, links: make([]*link, len(spec.Tokens))}
 	defer f.close()
 	if err := f.connect(ctx); err != nil {
 		return Result{}, err
 	}
 	var wg sync.WaitGroup
+	left := new(atomic.Int64)
+	left.Store(int64(len(f.links)))
 	for _, l := range f.links {
-		wg.Go(func() { f.serve(l) })
+		wg.Go(func() {
+			f.serve(l)
+			if left.Add(-1) == 0 {
+				cancel() // nobody is left to measure
+			}
+		})
 	}
 	var sending sync.WaitGroup
 	if spec.Rate > 0 {
@@ -106,6 +131,9 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	f.close()
 	wg.Wait()
 	f.sum(&r)
+	if spec.Breaks {
+		return r, nil
+	}
 	if first := f.firstErr.Load(); err == nil && r.Broken > 0 && first != nil {
 		err = fmt.Errorf("%d connections ended early, the first by: %w", r.Broken, *first)
 	}
@@ -122,22 +150,27 @@ func (f *fleet) connect(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i := range f.links {
 		slots <- struct{}{}
-		if first.Load() != nil {
+		if first.Load() != nil && !f.spec.Breaks {
 			break
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			conn, rest, err := d.dial(ctx, i)
+			l := newLink(conn, rest, newFrames(f.spec, i))
+			if i < len(f.spec.From) {
+				l.from = f.spec.From[i]
+				l.sent.Store(l.from)
+				l.acked.Store(l.from)
+			}
+			f.links[i] = l
 			if err != nil {
 				err = fmt.Errorf("device %d: %w", i, err)
 				first.CompareAndSwap(nil, &err)
-				return
 			}
-			f.links[i] = newLink(conn, rest, newFrames(f.spec, i))
 		})
 	}
 	wg.Wait()
-	if err := first.Load(); err != nil {
+	if err := first.Load(); err != nil && !f.spec.Breaks {
 		return *err
 	}
 	return nil
@@ -145,7 +178,7 @@ func (f *fleet) connect(ctx context.Context) error {
 
 func (f *fleet) close() {
 	for _, l := range f.links {
-		if l != nil {
+		if l != nil && l.conn != nil {
 			_ = l.conn.Close() // it is over
 		}
 	}
@@ -153,7 +186,7 @@ func (f *fleet) close() {
 
 // measure waits for the warm-up, and then samples around the measured time.
 func (f *fleet) measure(ctx context.Context) (Result, error) {
-	if !sleep(ctx, f.spec.Warm) {
+	if !sleep(ctx, f.spec.Warm) && !f.spec.Breaks {
 		return Result{}, ctx.Err()
 	}
 	before, err := f.sample(ctx)
@@ -164,7 +197,7 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	whole := sleep(ctx, f.spec.Measure)
 	f.measuring.Store(false)
 	after, err := f.sample(ctx)
-	if err != nil || !whole {
+	if err != nil || !whole && !f.spec.Breaks {
 		return Result{}, errors.Join(err, ctx.Err())
 	}
 	r := Result{
@@ -194,14 +227,16 @@ func (f *fleet) settle(ctx context.Context) {
 func (f *fleet) sum(r *Result) {
 	var h histogram
 	for _, l := range f.links {
-		r.Sent += l.sent.Load()
-		r.Acked += l.acked.Load()
+		r.Devices = append(r.Devices, Mark{Sent: l.sent.Load(), Acked: l.acked.Load()})
+		r.Sent += l.sent.Load() - l.from
+		r.Acked += l.acked.Load() - l.from
 		h.add(&l.latency)
 		r.Bytes = l.frames.size
 	}
 	r.Rejected = f.rejected.Load()
 	r.Acked -= r.Rejected
 	r.Points = r.Acked * uint64(f.spec.Points)
+	r.Start = f.spec.Start
 	r.Broken = int(f.broken.Load())
 	r.P50, r.P99, r.Max = h.quantile(0.50), h.quantile(0.99), h.quantile(1)
 }
