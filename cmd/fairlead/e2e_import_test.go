@@ -28,7 +28,7 @@ func (h *hub) fairlead(stdin string, args ...string) (code int, stdout, stderr s
 func count(t *testing.T, store, token, measurement, field string) int64 {
 	t.Helper()
 	q := url.Values{"db": {"telemetry"}, "q": {fmt.Sprintf("SELECT count(%q) FROM %q", field, measurement)}}
-	req, err := http.NewRequest(http.MethodGet, store+"/query?"+q.Encode(), nil) //nolint:noctx // a test on loopback
+	req, err := http.NewRequest(http.MethodGet, store+"/query?"+q.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ func TestRows(t *testing.T) {
 		want         []string
 	}{
 		"lines": {
-			"# c\n\nenv,device=a,site=x,room=b t=1.5,n=2i 1763832000000000000\nenv t=1 1\nenv,device=a t=1\nenv,device=a t=\nenv,device=b.c t=1 1", "line", rowOptions{drop: []string{"site"}},
+			"# c\n\nenv,device=a,site=x,room=b t=1.5,n=2i 1763832000000000000\nenv t=1 1\nenv,device=a t=1\nenv,device=a t=\nenv,device=b.c t=1 1", "line",
+			rowOptions{drop: []string{"site"}},
 			[]string{
 				`3 a {"measurement":"env","time":1763832000000,"tags":{"room":"b"},"fields":{"t":1.5,"n":2}}`,
 				"line 4: names no device: device is missing; give --device",
@@ -61,7 +62,8 @@ func TestRows(t *testing.T) {
 			},
 		},
 		"lines of one device": {
-			"env,device=a t=1 1763832000123", "line", rowOptions{device: "b", precision: time.Millisecond},
+			"env,device=a t=1 1763832000123", "line",
+			rowOptions{device: "b", precision: time.Millisecond},
 			[]string{`1 b {"measurement":"env","time":1763832000123,"fields":{"t":1}}`},
 		},
 		"csv": {

@@ -79,7 +79,7 @@ func (s *Store) ping(ctx context.Context) (f Found, err error) {
 	if f.Version == "" || resp.Header.Get("X-Server-Hostname") != "" {
 		// VictoriaMetrics answers in InfluxDB's place, with a header of its own and a version that is not its own.
 		if ok, err := s.isVictoria(ctx); err != nil || ok {
-			return Found{Flavor: configs.FlavorVictoriaMetrics, Version: s.victoriaVersion(ctx)}, err
+			return Found{Flavor: configs.FlavorVictoriaMetrics, Version: s.victoriaVersion(ctx), Note: victoriaNote}, err
 		}
 	}
 	switch major, _, _ := strings.Cut(f.Version, "."); {
@@ -111,6 +111,9 @@ func (s *Store) unversioned(ctx context.Context, f Found) (Found, error) {
 	}
 	return f, nil
 }
+
+// victoriaNote is what VictoriaMetrics does to points without a word.
+const victoriaNote = "VictoriaMetrics keeps strings as 0, booleans as 0 and 1, and times to the millisecond"
 
 func (s *Store) isVictoria(ctx context.Context) (bool, error) {
 	resp, err := s.get(ctx, http.MethodGet, "/health", nil)

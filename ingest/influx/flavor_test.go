@@ -50,7 +50,7 @@ func TestVictoriaMetrics(t *testing.T) {
 	if c.Found.Flavor != configs.FlavorVictoriaMetrics || !strings.HasPrefix(c.Found.Name(), "VictoriaMetrics") {
 		t.Fatalf("found %+v", c.Found)
 	}
-	if !c.OK() || !errors.Is(c.Query, influx.ErrNoHistory) || !strings.Contains(c.Found.History(), "none") {
+	if !c.OK() || !errors.Is(c.Query, influx.ErrNoHistory) || !strings.Contains(c.Found.History(), "none") || c.Found.Note == "" {
 		t.Errorf("%+v", c)
 	}
 	if err := s.Write(t.Context(), []byte("env,device=pump-7 temp=21.5\n")); err != nil {

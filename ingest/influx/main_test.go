@@ -82,7 +82,7 @@ func openVictoria(t *testing.T) (url string) {
 	url = "http://" + addr
 	deadline := time.Now().Add(patience)
 	for {
-		resp, err := http.Get(url + "/health") //nolint:noctx // a test on loopback
+		resp, err := http.Get(url + "/health")
 		if err == nil {
 			_ = resp.Body.Close()
 			return url
