@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/commands/jobs"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
@@ -51,6 +52,8 @@ type hub struct {
 	handler  *devices.Handler
 
 	router *commands.Router
+	notes  *annotations
+	jobs   *jobs.Jobs
 	api    *api.API
 
 	broker *broker.Broker // nil: none
@@ -217,10 +220,25 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	return err
 }
 
-func (h *hub) buildCommands(context.Context) (err error) {
+func (h *hub) buildCommands(ctx context.Context) (err error) {
+	fleet := jobFleet{h.records, h.presence}
+	h.notes = newAnnotations(h.committer, fleet.Labels, h.log, h.reg)
+	policy, err := commands.NewPolicy(h.cfg.Commands.Approve, func(device string) map[string]string {
+		labels, _ := fleet.Labels(device)
+		return labels
+	})
+	if err != nil {
+		return err
+	}
 	h.router, err = commands.New(commands.Options{
 		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
-		Devices: announced{h.records}, Log: h.log, Metrics: h.reg,
+		Devices: announced{h.records}, Policy: policy, Notes: h.notes, Log: h.log, Metrics: h.reg,
+	})
+	if err != nil {
+		return err
+	}
+	h.jobs, err = jobs.New(ctx, jobs.Options{
+		Bus: h.bus, Router: h.router, Fleet: fleet, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
@@ -279,6 +297,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer}, History: history{h.store}, Commands: commander{h.router},
+		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs},
 		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})

@@ -44,7 +44,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
-		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newTailCommand(), newQueryCommand(),
+		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newQueryCommand(),
 		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(),
 	)
 	return root
