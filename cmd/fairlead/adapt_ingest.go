@@ -22,14 +22,14 @@ import (
 type deviceTelemetry struct{ *ingest.Committer }
 
 func (t deviceTelemetry) Open(device string, labels map[string]string, w devices.Waiter) devices.TelemetrySource {
-	return t.Committer.Open(device, labels, w)
+	return deviceSource{t.Committer.Open(device, labels, w)}
 }
 
 // bridgeTelemetry is the committer as the bridge sees it.
 type bridgeTelemetry struct{ *ingest.Committer }
 
 func (t bridgeTelemetry) Open(device string, labels map[string]string, w bridge.Waiter) bridge.TelemetrySource {
-	return t.Committer.Open(device, labels, w)
+	return bridgeSource{t.Committer.Open(device, labels, w)}
 }
 
 // liveTelemetry publishes the points of watched devices for viewers.

@@ -147,8 +147,10 @@ func (h *hub) stages() []stage {
 		stage{name: "records", run: h.records.Run, ready: h.records.Ready()},
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
+		stage{name: "annotations", run: h.notes.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
 		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
+		stage{name: "jobs", run: h.jobs.Run, ready: h.jobs.Ready()},
 	)
 	if h.broker != nil {
 		out = append(out, stage{name: "broker", run: h.broker.Run})

@@ -39,7 +39,7 @@ func (j *Jobs) Preview(ctx context.Context, q Request) ([]Target, error) {
 	for i, id := range devices {
 		err := j.router.Check(ctx, q.command(id, id))
 		if errors.Is(err, commands.ErrInvalidRequest) {
-			return nil, err
+			return nil, inOrder(err)
 		}
 		targets[i] = Target{Device: id, Online: j.fleet.Online(id), Refusal: err}
 	}
@@ -137,7 +137,7 @@ func (j *Jobs) check(ctx context.Context, q *Request, job *Job, devices []string
 		err := j.router.Check(ctx, q.command(id, ""))
 		switch {
 		case errors.Is(err, commands.ErrInvalidRequest):
-			return err
+			return inOrder(err)
 		case errors.Is(err, commands.ErrConfirmRequired) && q.Confirm != len(devices):
 			return &ConfirmError{Device: id, Total: len(devices)}
 		}
@@ -178,6 +178,15 @@ func (q *Request) check() error {
 
 func invalid(path, message string) error {
 	return &commands.InvalidError{Kind: commands.ErrInvalidRequest, Path: path, Message: message}
+}
+
+// inOrder says of a fault in a command where it is in the job.
+func inOrder(err error) error {
+	var inv *commands.InvalidError
+	if !errors.As(err, &inv) {
+		return err
+	}
+	return invalid("/command"+inv.Path, inv.Message)
 }
 
 // command is the request for one device.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/commands"
@@ -49,7 +50,7 @@ func (r *run) take(i int, c commands.Command) {
 	}
 	next := stored{Command: c.ID, State: string(c.State)}
 	if c.State.Final() && c.Error != nil {
-		next.Code = c.Error.Code[:min(len(c.Error.Code), maxCode)]
+		next.Code = strings.ToValidUTF8(c.Error.Code[:min(len(c.Error.Code), maxCode)], "")
 	}
 	delete(r.again, i)
 	r.set(i, next)
