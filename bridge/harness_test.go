@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -141,6 +142,27 @@ func (h *hub) Reported(device string, r *wire.StateReport) error {
 	h.states[device] = append(h.states[device], string(r.Reported))
 	h.notifyLocked()
 	return nil
+}
+
+// stored returns what is stored of a device.
+func (h *hub) stored(device string) []wire.Point {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.points[device])
+}
+
+// answered returns the answer of that number.
+func (h *hub) answered(i int) answer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answers[i]
+}
+
+// seen returns a copy of what the hub has noted per device.
+func seen[T any](h *hub, notes map[string]T) map[string]T {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(notes)
 }
 
 // until waits for cond, which is called with the lock held.

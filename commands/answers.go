@@ -39,7 +39,9 @@ func (r *Router) answered(a Attachment, ans *wire.Answer, evidence string, recor
 		return
 	}
 	r.metrics.answers.WithLabelValues(string(ans.Kind)).Inc()
-	e := r.entry(k, ans.ID)
+	id, try := splitTry(ans.ID)
+	e := r.entry(k, id)
+	e.Try = try
 	e.Session, e.Epoch, e.Evidence = a.Session, a.Epoch, evidence
 	e.Answer = &answer{
 		Percent: ans.Percent, Message: ans.Message, OK: ans.OK, Result: slices.Clone(ans.Result),
@@ -48,7 +50,7 @@ func (r *Router) answered(a Attachment, ans *wire.Answer, evidence string, recor
 		f := *ans.Error
 		e.Answer.Error, e.Detail = &f, f.Code
 	}
-	r.take(&incoming{device: a.Device, id: ans.ID, entry: e, recorded: recorded})
+	r.take(&incoming{device: a.Device, id: id, entry: e, recorded: recorded})
 }
 
 var answerKinds = map[wire.AnswerKind]kind{wire.Accept: accept, wire.Progress: progress, wire.Result: result}

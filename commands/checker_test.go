@@ -87,7 +87,8 @@ func checkEvents(c commands.Command) (faults []string) {
 		if e.State.Final() && e.State != commands.TimedOut {
 			finals++
 		}
-		if i > 0 && !slices.Contains(follows[c.Events[i-1].State], e.State) {
+		again := c.Retry != nil && e.State == commands.Queued && !c.Events[i-min(i, 1)].State.Final()
+		if i > 0 && !again && !slices.Contains(follows[c.Events[i-1].State], e.State) {
 			faults = append(faults, fmt.Sprintf("%s after %s", e.State, c.Events[i-1].State))
 		}
 	}

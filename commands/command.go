@@ -66,10 +66,23 @@ type Command struct {
 	Created  int64           `json:"created"`
 	Expires  int64           `json:"expires"`
 	Attempt  int             `json:"attempt"`
+
+	NotBefore  int64        `json:"not_before,omitempty"`
+	Priority   int          `json:"priority"`
+	Retry      *RetryPolicy `json:"retry,omitempty"`
+	ApprovedBy string       `json:"approved_by,omitempty"`
+	Job        string       `json:"job,omitempty"`
+
 	Progress *Progress       `json:"progress,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
 	Error    *wire.Fault     `json:"error,omitempty"`
 	Events   []Event         `json:"events,omitempty"`
+}
+
+// RetryPolicy is what was asked as Retry.
+type RetryPolicy struct {
+	Attempts int    `json:"attempts"`
+	Delay    string `json:"delay"`
 }
 
 // Progress is the last progress that the device reported.
@@ -100,9 +113,29 @@ type Request struct {
 	OnlineOnly bool          // only if on line now; TTL is then ignored
 	Timeout    time.Duration // how long to wait for an answer once sent; 0 is the default
 
+	NotBefore time.Time // when it may be sent at the earliest; TTL counts from then. Zero is now
+	Priority  *int      // 0 to MaxPriority; of the commands that wait for a device the highest goes first. Nil is DefaultPriority
+	Retry     Retry     // what happens when the device fails or stays silent
+
 	Actor          string // who asks
 	IdempotencyKey string // scoped to Actor; empty is none
 	Confirm        string // the device's id, for dangerous commands
+	Job            string // that it is part of, if any
+	Approver       string // who agreed already, for commands that need a second operator
+}
+
+// The priorities of commands: 0 is the least. Of one device's waiting commands the highest priority is sent first, and
+// within one priority the oldest.
+const (
+	DefaultPriority = 5
+	MaxPriority     = 9
+)
+
+// Retry asks for more tries when the device answers that it failed, or does not answer in time. Each try has an id of
+// its own for the device (the second is ID-2), because a device acts once per id. No try begins after the time to live.
+type Retry struct {
+	Attempts int           // tries in all; 0 and 1 are one
+	Delay    time.Duration // from the end of one to the beginning of the next
 }
 
 // Attachment is a device's live session on this node.

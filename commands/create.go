@@ -63,8 +63,12 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 	e := r.entry(created, "")
 	e.Time, e.Actor = now.UnixMilli(), q.Actor
 	ord := *o
-	ord.Suffix, ord.Expires = newSuffix(), now.Add(r.ttl(q)).UnixMilli()
-	e.Order = &ord
+	begin := now
+	if q.NotBefore.After(now) {
+		begin, ord.NotBefore = q.NotBefore, q.NotBefore.UnixMilli()
+	}
+	ord.Suffix, ord.Expires = newSuffix(), begin.Add(r.ttl(q)).UnixMilli()
+	e.Order, e.Detail = &ord, ord.detail()
 	type answer struct {
 		t   *tracked
 		err error
@@ -80,7 +84,7 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 		r.mu.Unlock()
 		return nil, busy, known, err
 	}
-	if online && p.idle(r.cfg.SentPerDevice) {
+	if online && ord.NotBefore == 0 && !ord.Approval && p.idle(r.cfg.SentPerDevice) {
 		ord.Grant = node
 	}
 	p.pending++
@@ -171,6 +175,9 @@ func (r *Router) check(q *Request) (*order, error) {
 	if !r.devices.Known(q.Device) {
 		return nil, ErrUnknownDevice
 	}
+	if err := r.checkLease(q); err != nil {
+		return nil, err
+	}
 	if err := r.checkForm(q); err != nil {
 		return nil, err
 	}
@@ -190,7 +197,13 @@ func (r *Router) check(q *Request) (*order, error) {
 			return nil, ErrConfirmRequired
 		}
 	}
-	o := &order{Name: q.Name, Params: params, TimeoutMS: r.timeout(q).Milliseconds(), OnlineOnly: q.OnlineOnly}
+	o := &order{Name: q.Name, Params: params, TimeoutMS: r.timeout(q).Milliseconds(), OnlineOnly: q.OnlineOnly, Job: q.Job}
+	if err := r.checkCourse(q, o); err != nil {
+		return nil, err
+	}
+	if err := r.checkApproval(q, o); err != nil {
+		return nil, err
+	}
 	o.Key, o.Body = digests(q, o)
 	return o, nil
 }

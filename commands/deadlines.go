@@ -48,8 +48,11 @@ func (d *deadlines) remove(t *tracked) {
 // scheduleLocked sets the alarm for t's present state.
 func (r *Router) scheduleLocked(t *tracked) {
 	due := t.deadline()
-	if r.unwritten(t) {
+	switch now := time.Now().UnixMilli(); {
+	case r.unwritten(t):
 		due = t.order.Expires
+	case t.sleeps(now):
+		due = min(t.notBefore, due)
 	}
 	r.timers.set(t, due)
 	if t.index == 0 {
@@ -110,8 +113,13 @@ func (r *Router) overdue(t *tracked) {
 	case t.state.Final():
 	case r.unwritten(t) && now >= t.order.Expires:
 		r.unsendLocked(t) // then it expires
+	case t.sleeps(now):
+		r.timers.set(t, min(t.notBefore, at))
 	case now < at:
 		r.timers.set(t, at)
+		if p := r.pipes[t.device]; p != nil { // its time has come
+			r.kickLocked(p)
+		}
 	case !mine && now < at+takeover.Milliseconds():
 		r.timers.set(t, at+takeover.Milliseconds())
 	default:

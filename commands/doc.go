@@ -26,6 +26,18 @@
 // that it was decided on, and is void if anything came in between. The device's own result still replaces timed_out,
 // once, with late set. Cancel: see Router.Cancel.
 //
+// # When and how often
+//
+// A command may have an hour before which it is not sent (its time to live counts from then), and may need a second
+// operator: both are conditions of the sending entry, so no node writes it earlier. Of those that may be sent to a device
+// the highest priority goes first, within one priority the oldest; the rest let them pass. With a retry policy a try that
+// failed or timed out puts the command back to queued, and the final state comes with the last try. Each try has an id of
+// its own on the wire, for a device acts once per id; events name the try they speak of. That an earlier try succeeded
+// after all ends the command if no later one is out, and is noted otherwise.
+//
+// An operator may hold a device: see Router.Hold. A lease refuses new commands of others; what was recorded before it
+// still goes.
+//
 // # Group commit
 //
 // One committer publishes: a single message, a few side by side, or an atomic batch that is synced once. While one

@@ -22,6 +22,12 @@ var (
 	ErrOverloaded = errors.New("too many open commands")
 	// ErrKeyReused says that the idempotency key already stands for another request.
 	ErrKeyReused = errors.New("idempotency key was used for another request")
+	// ErrHeld says that another operator holds the device. It comes as *HeldError.
+	ErrHeld = errors.New("another operator holds the device")
+	// ErrNotAwaiting says that the command does not wait for a second operator, or not any more.
+	ErrNotAwaiting = errors.New("command does not wait for approval")
+	// ErrSelfApproval says that whoever asked for a command wanted to approve it.
+	ErrSelfApproval = errors.New("whoever asked for a command cannot approve it")
 	// ErrNotFound says that there is no such command, or none any more.
 	ErrNotFound = errors.New("command not found")
 	// ErrFinal says that the command had ended before it could be cancelled.

@@ -23,6 +23,7 @@ const (
 	expired  kind = "expired"   // the time to live ended
 	timedOut kind = "timed_out" // no answer in time
 	cancel   kind = "cancel"    // an operator took it back
+	approve  kind = "approve"   // a second operator agreed
 )
 
 // entry is one event as the log keeps it.
@@ -38,6 +39,7 @@ type entry struct {
 	Detail   string `json:"detail,omitempty"`
 	Attempt  int    `json:"attempt,omitempty"`
 	Basis    int    `json:"basis,omitempty"` // timed_out: the revision it was decided on
+	Try      int    `json:"try,omitempty"`   // of sending to result: how many tries came before the one meant
 
 	Order  *order  `json:"order,omitempty"`  // of created
 	Answer *answer `json:"answer,omitempty"` // of accept, progress, result
@@ -54,6 +56,13 @@ type order struct {
 	Grant      string          `json:"grant,omitempty"` // this node may write it at once
 	Key        string          `json:"key,omitempty"`   // digest of actor and idempotency key
 	Body       string          `json:"body,omitempty"`  // digest of the request, with Key
+
+	NotBefore int64  `json:"not_before,omitempty"` // it is not written before
+	Urgency   int    `json:"urgency,omitempty"`    // its priority above DefaultPriority
+	Tries     int    `json:"tries,omitempty"`      // at most; 0 is 1
+	DelayMS   int64  `json:"delay_ms,omitempty"`   // between two tries
+	Approval  bool   `json:"approval,omitempty"`   // a second operator must agree
+	Job       string `json:"job,omitempty"`        // that it is part of
 }
 
 // answer is what the device said.

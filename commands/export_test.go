@@ -47,7 +47,7 @@ type (
 )
 
 // The kinds, for histories.
-var Kinds = []Kind{sending, unsent, sent, accept, progress, result, expired, timedOut, cancel}
+var Kinds = []Kind{sending, unsent, sent, accept, progress, result, expired, timedOut, cancel, approve}
 
 // Begin and Apply are the fold.
 func Begin(device string, seq uint64, e *Entry) *Folded { return begin(device, seq, e) }
@@ -63,6 +63,15 @@ func (c *command) Grant() string { return c.grant }
 
 // Revision counts what was applied.
 func (c *command) Revision() int { return c.rev }
+
+// WireID and SplitTry are the ids of tries.
+func WireID(id string, try int) string { return wireID(id, try) }
+
+// SplitTry undoes WireID.
+func SplitTry(s string) (string, int) { return splitTry(s) }
+
+// Try counts the tries that ended before the present one.
+func (c *command) Try() int { return c.try }
 
 // ParseID and FormatID are the id codec.
 func ParseID(id string) (uint64, string, bool) { return parseID(id) }

@@ -58,6 +58,10 @@ type fleet struct {
 	epoch   uint64
 	running sync.WaitGroup
 	fail    error // of every delivery
+
+	approve []configs.Approval
+	labels  map[string]map[string]string
+	notes   commands.Annotator
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -265,8 +269,12 @@ func startWith(t testing.TB, b *bus.Bus, f *fleet, node string, p commands.Prese
 	for _, c := range change {
 		c(&cfg)
 	}
+	policy, err := commands.NewPolicy(f.approve, func(id string) map[string]string { return f.labels[id] })
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, err := commands.New(commands.Options{
-		Config: cfg, Bus: b, Node: node, Link: sockets{f, node}, Presence: p, Devices: f,
+		Config: cfg, Bus: b, Node: node, Link: sockets{f, node}, Presence: p, Devices: f, Policy: policy, Notes: f.notes,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 func anyEntry(rnd *rand.Rand, id string, time int64, c *commands.Folded) commands.Entry {
 	e := commands.Entry{
 		Kind: commands.Kinds[rnd.IntN(len(commands.Kinds))], ID: id, Time: time,
-		Node: fmt.Sprintf("n%d", rnd.IntN(3)), Attempt: rnd.IntN(3), Session: "s",
+		Node: fmt.Sprintf("n%d", rnd.IntN(3)), Attempt: rnd.IntN(3), Session: "s", Actor: fmt.Sprintf("a%d", rnd.IntN(3)),
+		Try: rnd.IntN(c.Try() + 2),
 	}
 	if rnd.IntN(2) == 0 {
 		e.Basis = c.Revision()
@@ -37,12 +38,23 @@ func anyEntry(rnd *rand.Rand, id string, time int64, c *commands.Folded) command
 // fold that lets the last word win.
 func fold(seed uint64, overwrite bool) (faults []string) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	first := commands.Entry{Kind: "created", Time: 1, Node: "n0", Order: &commands.Order{
-		Suffix: "ABCDEF", Name: "set", Expires: 100, TimeoutMS: 50, OnlineOnly: rnd.IntN(4) == 0,
+	first := commands.Entry{Kind: "created", Time: 1, Node: "n0", Actor: "a0", Order: &commands.Order{
+		Suffix: "ABCDEF", Name: "set", Expires: 100, TimeoutMS: 50,
 	}}
-	if rnd.IntN(3) == 0 {
+	switch rnd.IntN(6) {
+	case 0:
+		first.Order.OnlineOnly = true
+	case 1, 2:
+		first.Order.Tries, first.Order.DelayMS = 1+rnd.IntN(4), int64(rnd.IntN(20))
+	case 3:
+		first.Order.Approval = true
+	case 4:
+		first.Order.NotBefore = int64(rnd.IntN(60))
+	}
+	if !first.Order.Approval && first.Order.NotBefore == 0 && rnd.IntN(3) == 0 {
 		first.Order.Grant = "n0"
 	}
+	approved := false
 	c := commands.Begin("d", 7, &first)
 	written := c.Grant() != "" // somebody may have written the frame
 	for i := range 40 {
@@ -55,6 +67,18 @@ func fold(seed uint64, overwrite bool) (faults []string) {
 			after.Events = append(after.Events, commands.Event{State: commands.Expired})
 			effective = true
 		}
+		if effective && e.Kind == "approve" {
+			if e.Actor == "a0" {
+				faults = append(faults, "approved by who asked for it")
+			}
+			approved = true
+		}
+		if effective && e.Kind == "sending" && (e.Time < first.Order.NotBefore || first.Order.Approval && !approved) {
+			faults = append(faults, "may be written before its time or its approval")
+		}
+		if before.Retry != nil && c.Try() >= first.Order.Tries {
+			faults = append(faults, "more tries than asked for")
+		}
 		if !effective && !slices.Equal(before.Events, after.Events) {
 			faults = append(faults, fmt.Sprintf("%s had no effect and changed it", e.Kind))
 		}
@@ -66,7 +90,7 @@ func fold(seed uint64, overwrite bool) (faults []string) {
 		}
 		switch {
 		case effective && e.Kind == "unsent":
-			written = false
+			written = c.Try() > 0
 		case c.Grant() != "":
 			written = true
 		}

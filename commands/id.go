@@ -2,6 +2,7 @@ package commands
 
 import (
 	"crypto/rand"
+	"strconv"
 	"strings"
 )
 
@@ -36,6 +37,27 @@ func formatID(seq uint64, suffix string) string {
 		}
 	}
 	return string(b[i:]) + "-" + suffix
+}
+
+// wireID is how the device knows a try: the first by the command's id, the second as ID-2. A device acts once per id.
+func wireID(id string, try int) string {
+	if try == 0 {
+		return id
+	}
+	return id + "-" + strconv.Itoa(try+1)
+}
+
+// splitTry undoes wireID. What it cannot read is left as it is, and is no command's id.
+func splitTry(s string) (id string, try int) {
+	i := strings.LastIndexByte(s, '-')
+	if i < 0 || strings.IndexByte(s, '-') == i || len(s)-i > len("-10") || s[i+1:] == "" || s[i+1] == '0' {
+		return s, 0
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 8)
+	if err != nil || n < 2 || n > maxTries {
+		return s, 0
+	}
+	return s[:i], int(n) - 1
 }
 
 // parseID undoes formatID; ok is false for anything that formatID does not return.

@@ -89,9 +89,15 @@ func digests(q *Request, o *order) (key, body string) {
 		return "", ""
 	}
 	key = digest(q.Actor, q.IdempotencyKey)
-	body = digest(q.Device, q.Name, string(o.Params), strconv.FormatInt(int64(q.TTL), 10),
-		strconv.FormatBool(q.OnlineOnly), strconv.FormatInt(int64(q.Timeout), 10))
-	return key, body
+	parts := []string{
+		q.Device, q.Name, string(o.Params), strconv.FormatInt(int64(q.TTL), 10),
+		strconv.FormatBool(q.OnlineOnly), strconv.FormatInt(int64(q.Timeout), 10),
+	}
+	if !q.NotBefore.IsZero() || o.Urgency != 0 || o.Tries > 0 {
+		parts = append(parts, strconv.FormatInt(q.NotBefore.UnixMilli(), 10), strconv.Itoa(o.Urgency),
+			strconv.Itoa(o.Tries), strconv.FormatInt(o.DelayMS, 10))
+	}
+	return key, digest(parts...)
 }
 
 func digest(parts ...string) string {

@@ -153,6 +153,7 @@ func (l *ledger) firstTime(m *message) bool {
 type effects struct {
 	calls   []func()
 	changed []Command
+	noted   []Command // created or ended
 }
 
 // run does what folding left to do.
@@ -163,6 +164,15 @@ func (r *Router) run(fx *effects) {
 	for i := range fx.changed {
 		r.announce(&fx.changed[i])
 	}
+	for i := range fx.noted {
+		r.notes.Annotate(fx.noted[i])
+	}
+}
+
+// Annotator is told when a command was created and when it has ended, by the node that recorded it: for graphs that
+// show who pressed what. It must not block, and nothing follows from what it does.
+type Annotator interface {
+	Annotate(c Command)
 }
 
 // Change is what is published when a command has changed: the frame of the operators' live link, events left out.
@@ -268,6 +278,11 @@ func (r *Router) foldLocked(l *logged, fx *effects) {
 		fx.calls = append(fx.calls, func() { p.done(t, effective, nil) })
 		if effective {
 			fx.changed = append(fx.changed, t.view(false))
+			if e := &l.Events[i]; r.notes != nil && (e.Kind == created || t.state.Final()) {
+				v := t.view(false)
+				v.Events = []Event{{Time: e.Time, State: t.state, Actor: e.Actor}}
+				fx.noted = append(fx.noted, v)
+			}
 			r.count(t, &l.Events[i])
 		}
 	}
@@ -284,10 +299,13 @@ func (r *Router) foldEntryLocked(l *logged, e *entry) (*tracked, bool) {
 	if e.Kind == unsent {
 		t.releasing = false
 	}
-	before, size := t.state, t.size
+	before, size, try := t.state, t.size, t.try
 	if !t.apply(e) {
 		r.metrics.void.WithLabelValues(string(e.Kind)).Inc()
 		return t, false
+	}
+	if t.try != try {
+		t.written, t.wroteTo, t.wrote, t.progressAt = false, "", 0, time.Time{}
 	}
 	if t.place != nil {
 		r.ledger.openBytes += t.size - size
@@ -309,7 +327,7 @@ func (r *Router) foldCreatedLocked(l *logged, e *entry) (*tracked, bool) {
 	t := r.ledger.insert(c)
 	t.fresh = r.started
 	p := r.pipeLocked(l.device)
-	p.open = append(p.open, t)
+	p.insert(t)
 	r.scheduleLocked(t)
 	r.kickLocked(p)
 	return t, true
@@ -335,7 +353,7 @@ func (r *Router) changedLocked(t *tracked, e *entry, before State) {
 		return
 	}
 	if e.Kind == cancel && !t.state.Final() {
-		p.cancels = append(p.cancels, t.id)
+		p.cancels = append(p.cancels, wireID(t.id, t.try))
 	}
 	r.kickLocked(p)
 	r.tidyLocked(p)

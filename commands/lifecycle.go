@@ -3,6 +3,7 @@ package commands
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -32,6 +33,12 @@ type command struct {
 	result   json.RawMessage
 	fault    *wire.Fault
 	events   []Event
+
+	try       int    // tries before the present one
+	last      State  // how the one before ended
+	answers   uint16 // the tries that the device gave a result for, one bit each
+	notBefore int64  // nothing is written before
+	approver  string // the second operator
 }
 
 // move is one row of the legality table: from which states a kind of entry may lead on, under which condition, and
@@ -43,9 +50,9 @@ type move struct {
 }
 
 var (
-	open   = []State{Queued, Sent, Delivered, Running}
-	always = func(*command, *entry) bool { return true }
-	stay   = func(c *command, _ *entry) State { return c.state }
+	open    = []State{Queued, Sent, Delivered, Running}
+	present = func(c *command, e *entry) bool { return c.try == e.Try }
+	stay    = func(c *command, _ *entry) State { return c.state }
 )
 
 func become(s State) func(*command, *entry) State {
@@ -59,16 +66,20 @@ func become(s State) func(*command, *entry) State {
 var moves = map[kind]move{
 	sending: {
 		from: []State{Queued},
-		when: func(c *command, e *entry) bool { return c.grant != e.Node && !c.cancelAsked },
-		to:   stay,
+		when: func(c *command, e *entry) bool {
+			return c.grant != e.Node && !c.cancelAsked && c.try == e.Try && c.ripe(e.Time)
+		},
+		to: stay,
 	},
 	unsent: {
 		from: []State{Queued},
-		when: func(c *command, e *entry) bool { return c.grant == e.Node && c.grant != "" && c.attempt == e.Attempt },
+		when: func(c *command, e *entry) bool {
+			return c.grant == e.Node && c.grant != "" && c.attempt == e.Attempt && c.try == e.Try
+		},
 		to: func(c *command, _ *entry) State {
 			switch {
 			case c.cancelAsked:
-				return Cancelled
+				return c.ended(Cancelled)
 			case c.order.OnlineOnly:
 				return Expired
 			}
@@ -77,20 +88,20 @@ var moves = map[kind]move{
 	},
 	sent: {
 		from: []State{Queued, Sent},
-		when: func(c *command, e *entry) bool { return e.Attempt > c.attempt },
+		when: func(c *command, e *entry) bool { return e.Attempt > c.attempt && c.try == e.Try },
 		to:   become(Sent),
 	},
-	accept:   {from: []State{Queued, Sent}, when: always, to: become(Delivered)},
-	progress: {from: open, when: always, to: become(Running)},
+	accept:   {from: []State{Queued, Sent}, when: present, to: become(Delivered)},
+	progress: {from: open, when: present, to: become(Running)},
 	result: {
 		from: []State{Queued, Sent, Delivered, Running, TimedOut},
-		when: always,
-		to:   func(c *command, e *entry) State { return outcome(c.state, e.Answer) },
+		when: (*command).takes,
+		to:   (*command).concluded,
 	},
 	expired: {
 		from: []State{Queued},
 		when: func(c *command, _ *entry) bool { return c.grant == "" },
-		to:   become(Expired),
+		to:   func(c *command, _ *entry) State { return c.ended(Expired) },
 	},
 	timedOut: {
 		from: open,
@@ -104,10 +115,17 @@ var moves = map[kind]move{
 		when: func(c *command, _ *entry) bool { return !c.cancelAsked },
 		to: func(c *command, _ *entry) State {
 			if c.state == Queued && c.grant == "" {
-				return Cancelled
+				return c.ended(Cancelled)
 			}
 			return c.state
 		},
+	},
+	approve: {
+		from: []State{Queued},
+		when: func(c *command, e *entry) bool {
+			return c.awaiting() && e.Actor != "" && e.Actor != c.actor && !c.cancelAsked
+		},
+		to: stay,
 	},
 }
 
@@ -153,12 +171,23 @@ func (c *command) apply(e *entry) bool {
 	case sent:
 		c.attempt, c.session, c.grant, c.since = e.Attempt, e.Session, e.Node, e.Time
 	case accept, progress, result:
-		c.answered(e, before)
+		if e.Try < c.try {
+			detail = c.answeredLate(e)
+		} else {
+			c.answered(e, before)
+		}
+	case timedOut:
+		c.fault = nil
 	case cancel:
 		c.cancelAsked = true
-		if detail == "" && c.state != Cancelled {
-			detail = "cancel asked"
+		if detail == "" {
+			detail = c.cancelDetail()
 		}
+	case approve:
+		c.approver, detail = e.Actor, "approved"
+	}
+	if c.tryable(e, before) {
+		detail = c.again(e)
 	}
 	c.note(e, detail)
 	return true
@@ -178,6 +207,7 @@ func (c *command) answered(e *entry, before State) {
 		c.progress = &Progress{Percent: e.Answer.Percent, Message: e.Answer.Message}
 	case result:
 		c.result, c.fault = e.Answer.Result, e.Answer.Error
+		c.answers |= 1 << c.try
 	}
 }
 
@@ -200,7 +230,7 @@ func begin(device string, seq uint64, e *entry) *command {
 	c := &command{
 		id: formatID(seq, e.Order.Suffix), device: device, seq: seq, order: *e.Order,
 		actor: e.Actor, node: e.Node, created: e.Time,
-		state: Queued, grant: e.Order.Grant, since: e.Time,
+		state: Queued, grant: e.Order.Grant, since: e.Time, notBefore: e.Order.NotBefore,
 	}
 	c.note(e, e.Detail)
 	return c
@@ -224,6 +254,9 @@ func (c *command) overdue(now int64, node string) entry {
 	switch {
 	case c.state == Queued && c.grant == "":
 		e.Kind, e.Basis, e.Detail = expired, 0, "the device was not there in time"
+		if c.awaiting() {
+			e.Detail = "nobody approved it in time"
+		}
 	case c.state == Queued:
 		e.Detail = "it is not known whether node " + c.grant + " wrote it to the socket; no answer in time"
 	}
@@ -239,6 +272,10 @@ func (c *command) view(withEvents bool) Command {
 		ID: c.id, Device: c.device, Name: c.order.Name, Params: c.order.Params, State: c.state, Late: c.late,
 		Evidence: c.evidence, Actor: c.actor, Created: c.created, Expires: c.order.Expires, Attempt: c.attempt,
 		Progress: c.progress, Result: c.result, Error: c.fault,
+		NotBefore: c.order.NotBefore, Priority: c.priority(), ApprovedBy: c.approver, Job: c.order.Job,
+	}
+	if c.order.Tries > 1 {
+		v.Retry = &RetryPolicy{Attempts: c.order.Tries, Delay: (time.Duration(c.order.DelayMS) * time.Millisecond).String()}
 	}
 	if withEvents {
 		v.Events = slices.Clone(c.events)

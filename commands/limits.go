@@ -7,6 +7,7 @@ const (
 	maxNameBytes   = 64      // of a command's name
 	maxActorBytes  = 256     // of who asked
 	maxKeyBytes    = 255     // of an idempotency key
+	maxTries       = 10      // of one command
 	maxEvents      = 64      // of one command that operators see; of progress beyond it, the last
 	maxPending     = 100_000 // events that wait for the log
 	maxOpenBytes   = 512 << 20
@@ -39,6 +40,7 @@ const (
 	readFew        = 8    // messages of the first read of the log by those who expect to stop early
 	readGrowth     = 8    // times as many in the next
 	readBatch      = 1000 // messages of one read of the log at most
+	maxRetryDelay  = 24 * time.Hour
 	keyKeep        = 24 * time.Hour
 	dueAtOnce      = 1000 // deadlines handled before others get the lock
 )

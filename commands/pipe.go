@@ -10,10 +10,11 @@ import (
 )
 
 // pipe is the way of one device's open commands to its socket. It exists while there are any. One goroutine at a
-// time, started on demand, writes its commands one by one in the order of creation.
+// time, started on demand, writes its commands one by one: the highest priority first, within one priority in the
+// order of creation. What waits for its time, for its next try or for a second operator lets the others pass.
 type pipe struct {
 	device  string
-	open    []*tracked // in the order of creation
+	open    []*tracked // the highest priority first, then in the order of creation
 	pending int        // creations on their way into the log
 	session string     // the last that attached here
 
@@ -41,6 +42,14 @@ func (r *Router) tidyLocked(p *pipe) {
 	}
 }
 
+func (p *pipe) insert(t *tracked) {
+	i := len(p.open)
+	for i > 0 && p.open[i-1].order.Urgency < t.order.Urgency {
+		i--
+	}
+	p.open = slices.Insert(p.open, i, t)
+}
+
 func (p *pipe) drop(t *tracked) {
 	if i := slices.Index(p.open, t); i >= 0 {
 		p.open = slices.Delete(p.open, i, i+1)
@@ -60,7 +69,16 @@ func (p *pipe) waiting() int {
 
 // idle reports that the next command can be written at once.
 func (p *pipe) idle(limit int) bool {
-	return !p.paced && p.waiting() == 0 && len(p.open) < limit && time.Now().After(p.rest)
+	now := time.Now()
+	if p.paced || p.pending > 0 || len(p.open) >= limit || !now.After(p.rest) {
+		return false
+	}
+	for _, t := range p.open {
+		if t.state == Queued && !t.written && (t.grant != "" || t.ripe(now.UnixMilli())) {
+			return false
+		}
+	}
+	return true
 }
 
 // Attached hears that a device's session on this node is ready to take commands. It does not block.
@@ -80,7 +98,7 @@ func (r *Router) Attached(a Attachment) {
 	p.session, p.paced, p.next, p.rest = a.Session, true, time.Time{}, time.Time{}
 	for _, t := range p.open {
 		if t.cancelAsked {
-			p.cancels = append(p.cancels, t.id)
+			p.cancels = append(p.cancels, wireID(t.id, t.try))
 		}
 		if t.state == Queued && !t.delivering {
 			t.written = false // sent was not recorded
@@ -162,19 +180,22 @@ func (r *Router) nextLocked(p *pipe) *tracked {
 	now := time.Now().UnixMilli()
 	inHand := 0
 	for _, t := range p.open {
+		if t.written && t.state == Queued || t.state != Queued && !(r.resend(p, t) && now < t.order.Expires) {
+			inHand++
+		}
+	}
+	for _, t := range p.open {
 		switch {
 		case t.state == Queued && t.releasing:
 			return nil // the order is kept
-		case t.state == Queued && t.written:
-			inHand++ // sent is on its way into the log
+		case t.state == Queued && t.written: // sent is on its way into the log
 		case t.state == Queued && (t.cancelAsked || now >= t.order.Expires):
 			r.unsendLocked(t)
+		case t.state == Queued && t.grant == "" && !t.ripe(now):
 		case t.state == Queued && inHand >= r.cfg.SentPerDevice:
 			return nil
 		case t.state == Queued, r.resend(p, t) && now < t.order.Expires:
 			return t
-		default:
-			inHand++
 		}
 	}
 	return nil
@@ -210,7 +231,7 @@ func (r *Router) unsendLocked(t *tracked) {
 	}
 	t.releasing = true
 	e := r.entry(unsent, t.id)
-	e.Attempt, e.Detail = t.attempt, "not written: the device is not on line"
+	e.Attempt, e.Try, e.Detail = t.attempt, t.try, "not written: the device is not on line"
 	err := r.propose(&proposal{device: t.device, entry: e, done: func(_ *tracked, _ bool, err error) {
 		if err != nil {
 			r.stopReleasing(t)
@@ -236,8 +257,9 @@ func (r *Router) entry(k kind, id string) entry {
 func (r *Router) deliver(p *pipe, t *tracked) {
 	r.mu.Lock()
 	if t.state == Queued && t.grant != r.node {
-		r.mu.Unlock()
 		e := r.entry(sending, t.id)
+		e.Try = t.try
+		r.mu.Unlock()
 		e.Detail = "may be written to the socket now"
 		if _, _, err := r.record(r.ctx, p.device, e); err != nil {
 			r.pause(p)
@@ -249,12 +271,12 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 		return
 	}
 	t.delivering = true
-	attempt := max(t.attempt, t.wrote) + 1
+	attempt, try := max(t.attempt, t.wrote)+1, t.try
 	if t.state == Queued && !t.fresh && t.wrote == 0 {
 		attempt++ // an earlier run may have written it
 	}
 	frame := wire.Command{
-		ID: t.id, Name: t.order.Name, Params: t.order.Params, Attempt: attempt,
+		ID: wireID(t.id, try), Name: t.order.Name, Params: t.order.Params, Attempt: attempt,
 		Expires: t.order.Expires, TimeoutMS: t.order.TimeoutMS,
 	}
 	p.next = time.Now().Add(time.Second / time.Duration(max(r.cfg.DrainPerSecond, 1)))
@@ -263,14 +285,17 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 	ctx, cancel := context.WithTimeout(r.ctx, deliverTimeout)
 	d, err := r.link.Deliver(ctx, p.device, frame)
 	cancel()
-	r.delivered(p, t, attempt, d, err)
+	r.delivered(p, t, written{attempt: attempt, try: try}, d, err)
 }
+
+// written is which frame of a command was written.
+type written struct{ attempt, try int }
 
 // unsupported is the error code of a command that its device can never be asked.
 const unsupported = "unsupported"
 
 // delivered records what became of a write, and then what the device answered meanwhile.
-func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err error) {
+func (r *Router) delivered(p *pipe, t *tracked, w written, d Delivery, err error) {
 	var fx effects
 	r.mu.Lock()
 	t.delivering = false
@@ -279,9 +304,11 @@ func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err err
 	switch {
 	case err == nil:
 		r.metrics.deliveries.WithLabelValues("written").Inc()
-		t.written, t.wroteTo, t.wrote = true, d.Session, attempt
+		if t.try == w.try { // else another node ended that try meanwhile
+			t.written, t.wroteTo, t.wrote = true, d.Session, w.attempt
+		}
 		e := r.entry(sent, t.id)
-		e.Session, e.Epoch, e.Attempt = d.Session, d.Epoch, attempt
+		e.Session, e.Epoch, e.Attempt, e.Try = d.Session, d.Epoch, w.attempt, w.try
 		if err := r.propose(&proposal{device: t.device, entry: e}, false); err != nil {
 			r.log.Debug("record sent", "device_id", t.device, "err", err)
 		}
@@ -292,12 +319,14 @@ func (r *Router) delivered(p *pipe, t *tracked, attempt int, d Delivery, err err
 	case errors.Is(err, ErrUnsupported):
 		r.metrics.deliveries.WithLabelValues("unsupported").Inc()
 		e := r.entry(answerKinds[wire.Result], t.id)
-		e.Detail = unsupported
+		e.Detail, e.Try = unsupported, w.try
 		e.Answer = &answer{Error: &wire.Fault{Code: unsupported, Message: err.Error()}}
 		held = append(held, &incoming{device: t.device, id: t.id, entry: e, recorded: func(error) {}})
 	default:
 		r.metrics.deliveries.WithLabelValues("failed").Inc()
-		t.wrote = attempt
+		if t.try == w.try {
+			t.wrote = w.attempt
+		}
 		p.rest = time.Now().Add(retryDelay)
 	}
 	for _, in := range held {

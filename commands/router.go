@@ -46,6 +46,8 @@ type Options struct {
 	Link     Link
 	Presence Presence
 	Devices  Devices
+	Policy   *Policy   // nil: no command needs a second operator
+	Notes    Annotator // nil: none
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 }
@@ -62,6 +64,8 @@ type Router struct {
 	log      *slog.Logger
 	metrics  *metrics
 	schemas  *schemas
+	policy   *Policy
+	notes    Annotator
 	alone    bool   // nobody else writes the log
 	from     string // this run of this node, in the log
 	ready    chan struct{}
@@ -70,6 +74,7 @@ type Router struct {
 
 	// static after Run began
 	history *history
+	leases  *leases
 	commits *committer
 	live    *nats.Conn // own connection for the log
 	ctx     context.Context
@@ -103,6 +108,7 @@ func New(o Options) (*Router, error) {
 	}
 	r := &Router{
 		cfg: o.Config, bus: o.Bus, node: o.Node, link: o.Link, presence: o.Presence, devices: o.Devices,
+		policy: o.Policy, notes: o.Notes,
 		log: o.Log, schemas: newSchemas(o.Log), alone: o.Bus.Alone(), from: o.Node + "/" + newSuffix() + newSuffix(),
 		ready: make(chan struct{}), late: make(chan lateAnswer, maxLateChecks), alarm: make(chan struct{}, 1),
 		pipes: make(map[string]*pipe), inflight: make(map[uint64]*outgoing),
@@ -135,6 +141,12 @@ func (r *Router) Run(ctx context.Context) error {
 	r.commits = newCommitter(js, nc, r.from, r.metrics, r.published, r.committed)
 	var commits, others sync.WaitGroup
 	commits.Go(func() { r.commits.Run(committing, abort) })
+	loaded := make(chan struct{})
+	others.Go(func() { r.leases.watch(ctx, loaded) })
+	select {
+	case <-loaded:
+	case <-ctx.Done():
+	}
 	r.serve(ctx)
 	others.Go(func() { r.watchDeadlines(ctx) })
 	others.Go(func() { r.resolveLate(ctx) })
@@ -165,6 +177,9 @@ func (r *Router) openLog(ctx context.Context) (jetstream.JetStream, *nats.Conn, 
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(publishTimeout), jetstream.WithDefaultTimeout(publishTimeout))
 	if err == nil {
 		r.history, err = openHistory(ctx, r.bus)
+	}
+	if err == nil {
+		r.leases, err = openLeases(ctx, r.bus, r.log)
 	}
 	if err != nil {
 		nc.Close()

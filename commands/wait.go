@@ -23,6 +23,26 @@ func (r *Router) Command(ctx context.Context, id string) (Command, error) {
 	return r.snapshot(t), nil
 }
 
+// Peek returns a command without its events if this node has it in memory, as it has every open one.
+func (r *Router) Peek(id string) (Command, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.ledger.lookup(id)
+	if t == nil {
+		return Command{}, false
+	}
+	return t.view(false), true
+}
+
+// Check reports why Create would refuse a request, as far as that can be told beforehand. It records nothing.
+func (r *Router) Check(ctx context.Context, q Request) error {
+	if err := r.awaitReady(ctx); err != nil {
+		return err
+	}
+	_, err := r.check(&q)
+	return err
+}
+
 // Wait returns a command once it is final. If ctx ends first it returns the command as it is then, with ctx's error;
 // the command goes on.
 func (r *Router) Wait(ctx context.Context, id string) (Command, error) {

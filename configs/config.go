@@ -87,9 +87,19 @@ type Ingest struct {
 	DeadletterKeep time.Duration `yaml:"deadletter_keep"`
 }
 
+// The flavors of InfluxDB's API, beside the one that finds out.
+const (
+	FlavorAuto            = "auto"
+	FlavorInflux1         = "influxdb1" // 1.8 and later
+	FlavorInflux2         = "influxdb2"
+	FlavorInflux3         = "influxdb3" // Core
+	FlavorVictoriaMetrics = "victoriametrics"
+)
+
 // Influx names the store; an empty URL is the embedded one.
 type Influx struct {
 	URL            string        `yaml:"url"`
+	Flavor         string        `yaml:"flavor"`
 	Token          Secret        `yaml:"token"`
 	TokenFile      string        `yaml:"token_file"`
 	Org            string        `yaml:"org"`
@@ -127,6 +137,15 @@ type Commands struct {
 	MaxOpen        int           `yaml:"max_open"`
 	ParamsBytes    int           `yaml:"params_bytes"`
 	Keep           time.Duration `yaml:"keep"`
+	Approve        []Approval    `yaml:"approve"`
+}
+
+// Approval says which commands wait until a second operator agrees: those that a rule fits in everything it gives.
+// Devices and Commands are names or patterns such as pump-*; none is all.
+type Approval struct {
+	Selector string   `yaml:"selector"`
+	Devices  []string `yaml:"devices"`
+	Commands []string `yaml:"commands"`
 }
 
 // Bridge is the MQTT side.

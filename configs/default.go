@@ -47,6 +47,7 @@ func Default() Config {
 			DeadletterKeep: 7 * Day,
 		},
 		Influx: Influx{
+			Flavor:         FlavorAuto,
 			Org:            "fairlead",
 			Bucket:         "telemetry",
 			Timeout:        20 * time.Second,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // Fault is one thing that is wrong with the configuration.
@@ -176,6 +177,8 @@ func (c *Config) checkInflux(fs *faults) {
 		fs.check(Loopback(c.Influx.EmbeddedListen), "influx.embedded_listen", c.Influx.EmbeddedListen,
 			"the embedded store listens on loopback only; put a proxy with TLS before it")
 	}
+	flavors := []string{FlavorAuto, FlavorInflux1, FlavorInflux2, FlavorInflux3, FlavorVictoriaMetrics}
+	fs.check(slices.Contains(flavors, c.Influx.Flavor), "influx.flavor", c.Influx.Flavor, "use "+strings.Join(flavors, ", "))
 	fs.check(c.Influx.Bucket != "", "influx.bucket", `""`, "must not be empty")
 	fs.check(c.Influx.Token == "" || c.Influx.TokenFile == "", "influx.token_file", c.Influx.TokenFile, "token and token_file at once; keep one")
 	fs.file("influx.token_file", c.Influx.TokenFile)
@@ -207,6 +210,17 @@ func (c *Config) checkCommands(fs *faults) {
 	fs.positive("commands.sent_per_device", int64(k.SentPerDevice))
 	fs.positive("commands.max_open", int64(k.MaxOpen))
 	fs.positive("commands.params_bytes", int64(k.ParamsBytes))
+	for i, a := range k.Approve {
+		key := fmt.Sprintf("commands.approve[%d]", i)
+		if _, err := selector.Parse(a.Selector); err != nil {
+			fs.add(key+".selector", a.Selector, err.Error())
+		}
+		for _, p := range append(append([]string(nil), a.Devices...), a.Commands...) {
+			if _, err := path.Match(p, ""); err != nil {
+				fs.add(key, p, "not a pattern; use a name, or * and ? in it")
+			}
+		}
+	}
 }
 
 func (c *Config) checkBridge(fs *faults) {

@@ -51,7 +51,7 @@ func TestPayloadSessions(t *testing.T) {
 			s.payload(c.kind, c.bad)
 			s.wantReject(2, c.code, c.path)
 			s.payload(websocket.TextMessage, `{"type":"hello","model":"m"}`)
-			s.payload(websocket.TextMessage, ` {"type":"accept","id":"c1"}`)
+			s.payload(websocket.TextMessage, ` {"type":"result","id":"c1","ok":true}`)
 			if ack, ok := s.read().(*wire.Ack); !ok || ack.ID != "c1" {
 				t.Fatalf("got %+v", ack)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands"
@@ -75,6 +76,9 @@ var refusals = []struct{ from, to error }{
 	{commands.ErrOverloaded, api.ErrOverloaded},
 	{commands.ErrKeyReused, api.ErrIdempotencyReuse},
 	{commands.ErrNotFound, api.ErrCommandNotFound},
+	{commands.ErrNoLease, api.ErrNoLease},
+	{commands.ErrNotAwaiting, api.ErrNotAwaiting},
+	{commands.ErrSelfApproval, api.ErrSelfApproval},
 	{commands.ErrFinal, api.ErrCommandEnded},
 	{commands.ErrLogFull, api.ErrUnavailable},
 	{commands.ErrClosed, api.ErrUnavailable},
@@ -93,6 +97,13 @@ func refusal(err error) error {
 		}
 		return out
 	}
+	var held *commands.HeldError
+	if errors.As(err, &held) {
+		return &api.Invalid{
+			Status: 409, Code: "device_held", Detail: held.Error(),
+			Hint: "ask " + held.Lease.Holder + " to release it, or wait until the lease ends; an admin can take it over",
+		}
+	}
 	for _, r := range refusals {
 		if errors.Is(err, r.from) {
 			return errors.Join(r.to, err)
@@ -104,7 +115,11 @@ func refusal(err error) error {
 func (c commander) Create(ctx context.Context, n api.NewCommand) (api.Command, error) {
 	req := commands.Request{
 		Device: n.Device, Name: n.Name, Params: n.Params, Timeout: n.Timeout, Actor: n.Actor,
-		IdempotencyKey: n.IdempotencyKey, Confirm: n.Confirm,
+		IdempotencyKey: n.IdempotencyKey, Confirm: n.Confirm, Priority: n.Priority,
+		Retry: commands.Retry{Attempts: n.Attempts, Delay: n.AttemptDelay},
+	}
+	if n.NotBefore > 0 {
+		req.NotBefore = time.UnixMilli(n.NotBefore)
 	}
 	if n.TTL != nil {
 		req.TTL, req.OnlineOnly = *n.TTL, *n.TTL == 0
@@ -151,6 +166,7 @@ func toCommand(c commands.Command) api.Command {
 	out := api.Command{
 		ID: c.ID, Device: c.Device, Name: c.Name, Params: c.Params, State: string(c.State), Late: c.Late, Evidence: c.Evidence,
 		Actor: c.Actor, Created: c.Created, Expires: c.Expires, Attempt: c.Attempt, Result: c.Result,
+		NotBefore: c.NotBefore, Priority: c.Priority, ApprovedBy: c.ApprovedBy, Job: c.Job, Retry: (*api.Retry)(c.Retry),
 	}
 	if c.Progress != nil {
 		out.Progress = &api.CommandProgress{Percent: c.Progress.Percent, Message: c.Progress.Message}

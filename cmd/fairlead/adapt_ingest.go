@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -21,14 +22,14 @@ import (
 type deviceTelemetry struct{ *ingest.Committer }
 
 func (t deviceTelemetry) Open(device string, labels map[string]string, w devices.Waiter) devices.TelemetrySource {
-	return t.Committer.Open(device, labels, w)
+	return deviceSource{t.Committer.Open(device, labels, w)}
 }
 
 // bridgeTelemetry is the committer as the bridge sees it.
 type bridgeTelemetry struct{ *ingest.Committer }
 
 func (t bridgeTelemetry) Open(device string, labels map[string]string, w bridge.Waiter) bridge.TelemetrySource {
-	return t.Committer.Open(device, labels, w)
+	return bridgeSource{t.Committer.Open(device, labels, w)}
 }
 
 // liveTelemetry publishes the points of watched devices for viewers.
@@ -90,6 +91,12 @@ func (h history) Telemetry(ctx context.Context, q api.HistoryQuery) (api.History
 	})
 	if errors.Is(err, influx.ErrBadRequest) {
 		return api.HistoryAnswer{}, &api.Invalid{Detail: err.Error()}
+	}
+	if errors.Is(err, influx.ErrNoHistory) {
+		return api.HistoryAnswer{}, &api.Invalid{
+			Code: "history_not_supported", Status: http.StatusNotImplemented, Detail: err.Error(),
+			Hint: "ask VictoriaMetrics itself, by MetricsQL: {device=\"" + q.Device + "\"}",
+		}
 	}
 	if err != nil {
 		return api.HistoryAnswer{}, errors.Join(api.ErrUnavailable, err)

@@ -13,9 +13,9 @@ import (
 )
 
 func newCommandsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "commands", Short: "List, show and cancel commands", Args: exactArgs(0)}
+	cmd := &cobra.Command{Use: "commands", Short: "List, show, cancel and approve commands", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
-	cmd.AddCommand(commandsList(f), commandsShow(f), commandsCancel(f))
+	cmd.AddCommand(commandsList(f), commandsShow(f), commandsCancel(f), commandsApprove(f))
 	return cmd
 }
 
@@ -97,6 +97,21 @@ func commandsCancel(f *clientFlags) *cobra.Command {
 		}
 		if !x.Final() {
 			fmt.Fprintln(cmd.ErrOrStderr(), "the device is asked to stop")
+		}
+		return printCommand(cmd, x)
+	}}
+}
+
+func commandsApprove(f *clientFlags) *cobra.Command {
+	return &cobra.Command{Use: "approve COMMAND", Short: "Let a command go that waits for a second operator", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := f.client()
+		if err != nil {
+			return err
+		}
+		var x api.Command
+		_, raw, err := c.do(cmd.Context(), request{method: http.MethodPost, path: "/commands/" + escape(args[0]) + "/approve"}, &x)
+		if err != nil || c.json {
+			return printRaw(cmd, raw, err)
 		}
 		return printCommand(cmd, x)
 	}}

@@ -18,7 +18,7 @@ func newDevicesCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(devicesList(f), devicesShow(f), devicesAdd(f), devicesSwitch(f, "enable", false), devicesSwitch(f, "disable", true),
-		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f))
+		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f))
 	return cmd
 }
 

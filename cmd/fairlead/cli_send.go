@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
 )
 
@@ -21,6 +23,59 @@ type order struct {
 	ttl, timeout string
 	params, key  string
 	yes          bool
+	course       course
+}
+
+// course is when, how urgently and how often a command is sent.
+type course struct {
+	at         string
+	priority   int
+	attempts   int
+	retryDelay time.Duration
+}
+
+func (o *course) flags(cmd *cobra.Command) {
+	p := cmd.Flags()
+	p.StringVar(&o.at, "at", "", "not before this time: RFC 3339, Unix milliseconds or +1h")
+	p.IntVar(&o.priority, "priority", commands.DefaultPriority, "0 to 9; of the commands that wait for a device the highest goes first")
+	p.IntVar(&o.attempts, "attempts", 1, "how often to try, when the device fails or stays silent")
+	p.DurationVar(&o.retryDelay, "retry-delay", 10*time.Second, "between two tries")
+}
+
+// into puts into the request what was asked for.
+func (o *course) into(body map[string]any) error {
+	if o.at != "" {
+		at, err := futureTime(o.at, time.Now())
+		if err != nil {
+			return err
+		}
+		body["not_before"] = at.UnixMilli()
+	}
+	if o.priority != commands.DefaultPriority {
+		body["priority"] = o.priority
+	}
+	if o.attempts > 1 {
+		body["retry"] = map[string]any{"attempts": o.attempts, "delay": o.retryDelay.String()}
+	}
+	return nil
+}
+
+func futureTime(s string, now time.Time) (time.Time, error) {
+	if after, ok := strings.CutPrefix(s, "+"); ok {
+		d, err := time.ParseDuration(after)
+		if err != nil {
+			return now, usage("--at %s: %w", s, err)
+		}
+		return now.Add(d), nil
+	}
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return time.UnixMilli(ms), nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return at, usage("--at %s: want RFC 3339, Unix milliseconds or +1h", s)
+	}
+	return at, nil
 }
 
 func newSendCommand() *cobra.Command {
@@ -41,6 +96,7 @@ func newSendCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.params, "params", "", "parameters as one JSON object")
 	cmd.Flags().StringVar(&o.key, "key", "", "idempotency key; the same key again returns the first command")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "confirm a command that the device calls dangerous")
+	o.course.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return send(cmd, f, o, args) }
 	return cmd
 }
@@ -67,6 +123,9 @@ func send(cmd *cobra.Command, f *clientFlags, o order, args []string) error {
 	}
 	if o.yes {
 		body["confirm"] = device
+	}
+	if err := o.course.into(body); err != nil {
+		return err
 	}
 	if o.key == "" {
 		o.key = "cli-" + rand.Text()

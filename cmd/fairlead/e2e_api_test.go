@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,13 +109,13 @@ type command struct {
 	Events              []struct{ State, Evidence, Session string }
 }
 
-// states are the states that the command went through.
+// states are the states that the command went through. A device that is away may leave it queued more than once.
 func (c command) states() string {
 	var out []string
 	for _, e := range c.Events {
 		out = append(out, e.State)
 	}
-	return strings.Join(out, " ")
+	return strings.Join(slices.Compact(out), " ")
 }
 
 // send asks a device for something and waits for the end of it.

@@ -36,6 +36,7 @@ func TestDemoStepsAside(t *testing.T) {
 	p := start(t, "fairlead demo", cmd)
 	r := awaitReady(t, p, ready)
 
+	until(t, "the demo tells what to try", func() bool { return strings.Contains(p.stdout.String(), "query pump-") })
 	said := p.stdout.String()
 	for name, addr := range ports {
 		if !regexp.MustCompile(`(?m)^port \d+ is taken; the ` + name + ` is on 127\.0\.0\.1:\d+ instead of ` + addr + `$`).MatchString(said) {
@@ -62,7 +63,7 @@ func TestDemoStepsAside(t *testing.T) {
 		t.Fatalf("commands to try:\n%s", script)
 	}
 	code, out, _ := run(t, exec.Command("sh", "-ec", script))
-	if code != 0 || !strings.Contains(out, "pump-1") || !strings.Contains(out, "succeeded") || !strings.Contains(out, "pump.flow") {
+	if code != 0 || !strings.Contains(out, "pump-2 ") || !strings.Contains(out, "succeeded") || !strings.Contains(out, "pump.flow") {
 		t.Errorf("the commands to try ended with code %d:\n%s", code, out)
 	}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/commands/jobs"
 	"github.com/fairlead-hub/fairlead/commands/twin"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
@@ -53,6 +54,8 @@ type hub struct {
 
 	twin   *twin.Twin
 	router *commands.Router
+	notes  *annotations
+	jobs   *jobs.Jobs
 	api    *api.API
 
 	broker *broker.Broker // nil: none
@@ -229,10 +232,25 @@ func (h *hub) buildTwin(ctx context.Context) error {
 	return nil
 }
 
-func (h *hub) buildCommands(context.Context) (err error) {
+func (h *hub) buildCommands(ctx context.Context) (err error) {
+	fleet := jobFleet{h.records, h.presence}
+	h.notes = newAnnotations(h.committer, fleet.Labels, h.log, h.reg)
+	policy, err := commands.NewPolicy(h.cfg.Commands.Approve, func(device string) map[string]string {
+		labels, _ := fleet.Labels(device)
+		return labels
+	})
+	if err != nil {
+		return err
+	}
 	h.router, err = commands.New(commands.Options{
 		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
-		Devices: devices.Directory{Records: h.records, Presence: h.presence}, Log: h.log, Metrics: h.reg,
+		Devices: devices.Directory{Records: h.records, Presence: h.presence}, Policy: policy, Notes: h.notes, Log: h.log, Metrics: h.reg,
+	})
+	if err != nil {
+		return err
+	}
+	h.jobs, err = jobs.New(ctx, jobs.Options{
+		Bus: h.bus, Router: h.router, Fleet: fleet, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
@@ -292,7 +310,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
-		Twin: stateKeeper{h.twin}, Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})
 	return err

@@ -44,8 +44,9 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
-		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newTailCommand(), newQueryCommand(), newStateCommand(),
-		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newQueryCommand(),
+		newStateCommand(), newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
 	return root
 }

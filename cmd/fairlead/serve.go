@@ -147,8 +147,10 @@ func (h *hub) stages() []stage {
 		stage{name: "records", run: h.records.Run, ready: h.records.Ready()},
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
+		stage{name: "annotations", run: h.notes.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
 		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
+		stage{name: "jobs", run: h.jobs.Run, ready: h.jobs.Ready()},
 	)
 	if h.broker != nil {
 		out = append(out, stage{name: "broker", run: h.broker.Run})
@@ -165,10 +167,14 @@ func (h *hub) prepareStore(ctx context.Context) error {
 	const every = 5 * time.Second
 	told := false
 	for {
-		version, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
+		found, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
 		if err == nil {
 			h.seedTypes(ctx)
-			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "version", version, "bucket", h.cfg.Influx.Bucket)
+			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "flavor", found.Flavor, "version", found.Version,
+				"bucket", h.cfg.Influx.Bucket, "history", found.History())
+			if found.Note != "" {
+				h.log.Warn(found.Note, "url", h.cfg.Influx.URL)
+			}
 			break
 		}
 		if ctx.Err() != nil {

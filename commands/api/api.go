@@ -34,6 +34,9 @@ type Options struct {
 	Devices     Devices
 	History     History
 	Commands    Commander
+	Leases      Leases
+	Approver    Approver
+	Jobs        Jobs
 	Twin        Twin
 	Bridge      BridgeStatus
 	Deadletters Deadletters

@@ -25,6 +25,14 @@ var (
 	ErrNotConfirmed     = errors.New("the device calls this command dangerous, and it was not confirmed")
 	ErrQueueFull        = errors.New("the device's command queue is full")
 	ErrIdempotencyReuse = errors.New("this Idempotency-Key was used with another body")
+	ErrNoLease          = errors.New("nobody holds the device")
+	ErrNotAwaiting      = errors.New("the command or job does not wait for approval")
+	ErrSelfApproval     = errors.New("whoever asked cannot approve")
+	ErrJobNotFound      = errors.New("there is no such job")
+	ErrJobState         = errors.New("the job's state does not allow that")
+	ErrNoDevices        = errors.New("no device that you may command fits")
+	ErrTooManyDevices   = errors.New("more devices fit than a job may have")
+	ErrTooManyJobs      = errors.New("as many jobs are at work as may be")
 	ErrVersionMismatch  = errors.New("the state has another version")
 	ErrStateTooLarge    = errors.New("the state document is too large")
 	ErrInvalidCursor    = errors.New("the cursor is not one of this list")
@@ -84,6 +92,14 @@ var outcomes = []outcome{
 	{ErrNotConfirmed, http.StatusConflict, "not_confirmed", "repeat with \"confirm\" set to the device's id (fairlead send --yes)"},
 	{ErrQueueFull, http.StatusTooManyRequests, "queue_full", "wait until the device has taken some, or cancel waiting commands"},
 	{ErrIdempotencyReuse, http.StatusConflict, "idempotency_key_reused", "use a new key for a new command"},
+	{ErrNoLease, http.StatusNotFound, "lease_not_found", "take one with POST /api/v1/devices/{id}/lease"},
+	{ErrNotAwaiting, http.StatusConflict, "not_awaiting_approval", "its events say what it waits for"},
+	{ErrSelfApproval, http.StatusConflict, "self_approval", "ask another operator to approve it"},
+	{ErrJobNotFound, http.StatusNotFound, "job_not_found", "list jobs with GET /api/v1/jobs"},
+	{ErrJobState, http.StatusConflict, "job_state", "GET /api/v1/jobs/{id} tells its state"},
+	{ErrNoDevices, http.StatusUnprocessableEntity, "no_devices", "list devices with GET /api/v1/devices?selector="},
+	{ErrTooManyDevices, http.StatusUnprocessableEntity, "too_many_devices", "split the fleet with a narrower selector"},
+	{ErrTooManyJobs, http.StatusTooManyRequests, "too_many_jobs", "wait until one has ended, or cancel one"},
 	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
 	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},
 	{ErrInvalidCursor, http.StatusBadRequest, "invalid_cursor", "start again without a cursor"},

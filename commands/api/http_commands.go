@@ -16,6 +16,16 @@ type commandBody struct {
 	TTL     *string         `json:"ttl"`
 	Timeout string          `json:"timeout"`
 	Confirm string          `json:"confirm"`
+
+	NotBefore int64      `json:"not_before"`
+	Priority  *int       `json:"priority"`
+	Retry     *retryBody `json:"retry"`
+}
+
+// retryBody asks for more tries.
+type retryBody struct {
+	Attempts int    `json:"attempts"`
+	Delay    string `json:"delay"`
 }
 
 const (
@@ -63,30 +73,58 @@ func (a *API) newCommand(c *call) (NewCommand, error) {
 		IdempotencyKey: c.Header.Get("Idempotency-Key"), Confirm: b.Confirm,
 	}
 	c.audit.Detail = "command " + clip(b.Name)
-	if b.Name == "" || len(b.Name) > maxCommandName || !printable(b.Name) {
-		return n, &Invalid{Code: "invalid_command", Path: "name", Detail: fmt.Sprintf("name: want 1 to %d characters", maxCommandName)}
-	}
 	if len(n.IdempotencyKey) > maxIdempotencyKey || !printable(n.IdempotencyKey) {
 		return n, &Invalid{Code: "invalid_idempotency_key", Path: "Idempotency-Key", Detail: fmt.Sprintf("Idempotency-Key: at most %d printable characters", maxIdempotencyKey)}
 	}
+	return n, b.into(&n, "")
+}
+
+// into checks what the body says of a command and puts it there; at is where the body lies in the request.
+func (b *commandBody) into(n *NewCommand, at string) error {
+	if b.Name == "" || len(b.Name) > maxCommandName || !printable(b.Name) {
+		return &Invalid{Code: "invalid_command", Path: at + "name", Detail: fmt.Sprintf("name: want 1 to %d characters", maxCommandName)}
+	}
 	if len(b.Params) > 0 && b.Params[0] != '{' {
-		return n, &Invalid{Code: "invalid_type", Path: "params", Detail: "params: want an object"}
+		return &Invalid{Code: "invalid_type", Path: at + "params", Detail: "params: want an object"}
 	}
 	if b.TTL != nil {
-		ttl, err := duration("ttl", *b.TTL)
+		ttl, err := duration(at+"ttl", *b.TTL)
 		if err != nil || ttl < 0 {
-			return n, orNegative(err, "ttl")
+			return orNegative(err, at+"ttl")
 		}
 		n.TTL = &ttl
 	}
 	if b.Timeout != "" {
-		timeout, err := duration("timeout", b.Timeout)
+		timeout, err := duration(at+"timeout", b.Timeout)
 		if err != nil || timeout <= 0 {
-			return n, orNegative(err, "timeout")
+			return orNegative(err, at+"timeout")
 		}
 		n.Timeout = timeout
 	}
-	return n, nil
+	if b.NotBefore < 0 {
+		return &Invalid{Code: "invalid_time", Path: at + "not_before", Detail: "not_before: want Unix milliseconds"}
+	}
+	n.NotBefore, n.Priority = b.NotBefore, b.Priority
+	return b.Retry.into(n, at+"retry.")
+}
+
+func (b *retryBody) into(n *NewCommand, at string) error {
+	if b == nil {
+		return nil
+	}
+	if b.Attempts < 1 {
+		return &Invalid{Code: "invalid_parameter", Path: at + "attempts", Detail: "attempts: want at least 1, the first one counted"}
+	}
+	n.Attempts = b.Attempts
+	if b.Delay == "" {
+		return nil
+	}
+	delay, err := duration(at+"delay", b.Delay)
+	if err != nil || delay < 0 {
+		return orNegative(err, at+"delay")
+	}
+	n.AttemptDelay = delay
+	return nil
 }
 
 func orNegative(err error, path string) error {

@@ -34,6 +34,7 @@ type hub struct {
 	fleet  *fleet
 	orders *orders
 	rest   *rest
+	shared *shared
 	reg    *prometheus.Registry
 }
 
@@ -66,7 +67,9 @@ func startOn(t *testing.T, b *bus.Bus, keys string, change ...func(*api.Options)
 		t: t, bus: b, keys: keys, log: &bytes.Buffer{}, fleet: newFleet(), rest: &rest{version: 7},
 		orders: &orders{all: map[string]*order{}}, reg: prometheus.NewRegistry(),
 	}
+	h.shared = newShared(h.orders)
 	o := api.Options{
+		Leases: h.shared, Approver: h.shared, Jobs: h.shared,
 		Bus: b, Node: "n1", Issuer: issuer, KeysDir: keys, Registry: h.reg,
 		Devices: h.fleet, Commands: h.orders, History: h.rest, Twin: h.rest, Bridge: h.rest, Nodes: h.rest, Trace: h.rest,
 		Watcher: h.rest, Deadletters: letters{},

@@ -125,6 +125,55 @@ type NewCommand struct {
 	Actor          string
 	IdempotencyKey string
 	Confirm        string // the device's id, for commands that it calls dangerous
+	NotBefore      int64  // Unix milliseconds; 0 is now
+	Priority       *int   // nil: the default
+	Attempts       int    // tries at most; 0 is one
+	AttemptDelay   time.Duration
+}
+
+// Leases gives devices to one operator for a time.
+type Leases interface {
+	Lease(ctx context.Context, device string) (Lease, error)
+	// Hold takes or prolongs a lease; from names whom it was taken from.
+	Hold(ctx context.Context, q LeaseRequest) (l Lease, from string, err error)
+	// Release ends the actor's lease, or with force anybody's, and returns it as it was.
+	Release(ctx context.Context, device, actor string, force bool) (Lease, error)
+}
+
+// LeaseRequest asks for a device. TakeOver takes it from whoever has it.
+type LeaseRequest struct {
+	Device, Actor string
+	TTL           time.Duration
+	TakeOver      bool
+}
+
+// Approver lets a command go that waits for a second operator.
+type Approver interface {
+	Approve(ctx context.Context, id, actor string) (Command, error)
+}
+
+// Jobs carries one command to many devices.
+type Jobs interface {
+	Create(ctx context.Context, q NewJob) (Job, error)
+	Preview(ctx context.Context, q NewJob) (JobPreview, error)
+	Find(ctx context.Context, id string) (Job, error)
+	// List returns jobs, newest first; with an actor only that operator's. An empty cursor ends it.
+	List(ctx context.Context, actor string, p Page) (jobs []Job, cursor string, err error)
+	Devices(ctx context.Context, id, state string, p Page) (devices []JobDevice, cursor string, err error)
+	// Steer does pause, resume, cancel or approve.
+	Steer(ctx context.Context, id, action, actor string) (Job, error)
+}
+
+// NewJob is a job to be made. Within is what the operator is bound to; Confirm is the number of devices, for commands that
+// one of them calls dangerous. Of Command its device and confirmation are not set.
+type NewJob struct {
+	Selector, Within string
+	Devices          []string
+	Command          NewCommand
+	Rollout          Rollout
+	Concurrency      int
+	AbortIf          AbortIf
+	Confirm          int
 }
 
 // CommandQuery picks commands, newest first. Visible is nil for an operator who may see all.

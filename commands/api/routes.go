@@ -60,6 +60,18 @@ func (a *API) optionalRoutes(with func(...string) []string) []endpoint {
 			endpoint{name: "readState", method: "GET", path: "/devices/{id}/state", need: Viewer, scope: byDevice, handle: a.getState},
 			endpoint{name: "changeDesiredState", method: "PATCH", path: "/devices/{id}/state/desired", need: User, scope: byDevice, change: "state.desired", handle: a.patchDesired})
 	}
+	if a.opts.Leases != nil {
+		es = append(es,
+			endpoint{name: "readLease", method: "GET", path: "/devices/{id}/lease", need: Viewer, scope: byDevice, handle: a.getLease},
+			endpoint{name: "takeLease", method: "POST", path: "/devices/{id}/lease", need: User, scope: byDevice, change: "device.lease.take", handle: a.postLease},
+			endpoint{name: "releaseLease", method: "DELETE", path: "/devices/{id}/lease", need: User, scope: byDevice, change: "device.lease.release", handle: a.deleteLease})
+	}
+	if a.opts.Approver != nil {
+		es = append(es, endpoint{name: "approveCommand", method: "POST", path: "/commands/{id}/approve", need: User, scope: byRecord, change: "command.approve", handle: a.postApproval})
+	}
+	if a.opts.Jobs != nil {
+		es = append(es, a.jobRoutes(with)...)
+	}
 	if a.opts.Trace != nil {
 		es = append(es, endpoint{name: "traceDevice", method: "GET", path: "/devices/{id}/trace", need: Viewer, scope: byDevice, query: []string{"limit"}, handle: a.getTrace})
 	}
@@ -73,6 +85,21 @@ func (a *API) optionalRoutes(with func(...string) []string) []endpoint {
 	}
 	if a.opts.Nodes != nil {
 		es = append(es, endpoint{name: "listNodes", method: "GET", path: "/nodes", need: Viewer, scope: whole, handle: a.getNodes})
+	}
+	return es
+}
+
+func (a *API) jobRoutes(with func(...string) []string) []endpoint {
+	es := []endpoint{
+		{name: "createJob", method: "POST", path: "/jobs", need: Admin, scope: filtered, change: "job.create", handle: a.postJob},
+		{name: "listJobs", method: "GET", path: "/jobs", need: Viewer, scope: filtered, query: with(), handle: a.getJobs},
+		{name: "readJob", method: "GET", path: "/jobs/{id}", need: Viewer, scope: filtered, handle: a.getJob},
+		{name: "listJobDevices", method: "GET", path: "/jobs/{id}/devices", need: Viewer, scope: filtered, query: with("state"), handle: a.getJobDevices},
+	}
+	for _, action := range []string{"pause", "resume", "cancel", "approve"} {
+		es = append(es, endpoint{
+			name: action + "Job", method: "POST", path: "/jobs/{id}/" + action, need: Admin, scope: filtered, change: "job." + action, handle: a.steerJob(action),
+		})
 	}
 	return es
 }

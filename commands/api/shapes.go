@@ -72,21 +72,109 @@ type Series struct {
 
 // Command is a command and what became of it.
 type Command struct {
-	ID       string           `json:"id"`
-	Device   string           `json:"device"`
-	Name     string           `json:"name"`
-	Params   json.RawMessage  `json:"params,omitempty"`
-	State    string           `json:"state"`
-	Late     bool             `json:"late"`
-	Evidence string           `json:"evidence,omitempty"`
-	Actor    string           `json:"actor"`
-	Created  int64            `json:"created"`
-	Expires  int64            `json:"expires"`
-	Attempt  int              `json:"attempt"`
+	ID       string          `json:"id"`
+	Device   string          `json:"device"`
+	Name     string          `json:"name"`
+	Params   json.RawMessage `json:"params,omitempty"`
+	State    string          `json:"state"`
+	Late     bool            `json:"late"`
+	Evidence string          `json:"evidence,omitempty"`
+	Actor    string          `json:"actor"`
+	Created  int64           `json:"created"`
+	Expires  int64           `json:"expires"`
+	Attempt  int             `json:"attempt"`
+
+	NotBefore  int64  `json:"not_before,omitempty"`
+	Priority   int    `json:"priority"`
+	Retry      *Retry `json:"retry,omitempty"`
+	ApprovedBy string `json:"approved_by,omitempty"`
+	Job        string `json:"job,omitempty"`
+
 	Progress *CommandProgress `json:"progress,omitempty"`
 	Result   json.RawMessage  `json:"result,omitempty"`
 	Error    *CommandFault    `json:"error,omitempty"`
 	Events   []CommandEvent   `json:"events,omitempty"`
+}
+
+// Retry is how often and how far apart a command is tried.
+type Retry struct {
+	Attempts int    `json:"attempts"`
+	Delay    string `json:"delay"`
+}
+
+// Lease says who alone may command a device, and until when.
+type Lease struct {
+	Device string `json:"device"`
+	Holder string `json:"holder"`
+	Since  int64  `json:"since"`
+	Until  int64  `json:"until"`
+}
+
+// Job is one command to many devices and how far it has come.
+type Job struct {
+	ID          string         `json:"id"`
+	Actor       string         `json:"actor"`
+	Created     int64          `json:"created"`
+	Selector    string         `json:"selector,omitempty"`
+	Command     JobCommand     `json:"command"`
+	Rollout     Rollout        `json:"rollout"`
+	Concurrency int            `json:"concurrency"`
+	AbortIf     AbortIf        `json:"abort_if"`
+	State       string         `json:"state"`
+	Reason      string         `json:"reason,omitempty"`
+	Changed     int64          `json:"changed"`
+	ChangedBy   string         `json:"changed_by,omitempty"`
+	ApprovedBy  string         `json:"approved_by,omitempty"`
+	Finished    int64          `json:"finished,omitempty"`
+	Total       int            `json:"total"`
+	Started     int            `json:"started"`
+	Counts      map[string]int `json:"counts"` // devices by command state, pending or refused
+}
+
+// JobCommand is what each device of a job is asked.
+type JobCommand struct {
+	Name      string          `json:"name"`
+	Params    json.RawMessage `json:"params,omitempty"`
+	TTL       string          `json:"ttl,omitempty"`
+	Timeout   string          `json:"timeout,omitempty"`
+	NotBefore int64           `json:"not_before,omitempty"`
+	Priority  *int            `json:"priority,omitempty"`
+	Retry     *Retry          `json:"retry,omitempty"`
+}
+
+// Rollout is how fast the devices of a job get their command.
+type Rollout struct {
+	PerMinute float64 `json:"per_minute,omitempty"` // 0: as fast as concurrency allows
+	Growth    float64 `json:"growth,omitempty"`     // of the rate, after each minute's worth of devices
+}
+
+// AbortIf is when a job gives up.
+type AbortIf struct {
+	FailedPercent float64 `json:"failed_percent,omitempty"` // 0: never
+	After         int     `json:"after,omitempty"`          // devices that must have ended
+}
+
+// JobDevice is what became of one device of a job.
+type JobDevice struct {
+	Device  string `json:"device"`
+	State   string `json:"state"`
+	Command string `json:"command,omitempty"`
+	Code    string `json:"code,omitempty"` // of the refusal or of the device's error
+}
+
+// JobPreview is what a job would reach.
+type JobPreview struct {
+	DryRun  bool        `json:"dry_run"`
+	Total   int         `json:"total"`
+	Online  int         `json:"online"`
+	Devices []JobTarget `json:"devices"`
+}
+
+// JobTarget is a device that a job would reach. Refusal is the code of why the hub would make no command for it now.
+type JobTarget struct {
+	Device  string `json:"device"`
+	Online  bool   `json:"online"`
+	Refusal string `json:"refusal,omitempty"`
 }
 
 // CommandProgress is how far a device says it is.

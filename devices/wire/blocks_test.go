@@ -167,8 +167,12 @@ func TestPlacesOfBlocks(t *testing.T) {
 		i           int
 		place, want string
 	}{
-		{0, "fields.x", "blocks[0].fields.x[1]"}, {1, "fields.y", "blocks[0].fields.y[2]"}, {1, "time", "blocks[0].start"},
-		{0, "tags.k", "blocks[0].tags.k"}, {1, "", "blocks[0]"}, {2, "fields.a", "points[0].fields.a"},
+		{0, "fields.x", "blocks[0].fields.x[1]"},
+		{1, "fields.y", "blocks[0].fields.y[2]"},
+		{1, "time", "blocks[0].start"},
+		{0, "tags.k", "blocks[0].tags.k"},
+		{1, "", "blocks[0]"},
+		{2, "fields.a", "points[0].fields.a"},
 	} {
 		if rej := tel.NewReject(wire.InvalidField, c.i, c.place, "why"); rej.Path != c.want || rej.Message != c.want+": why" || rej.Seq != 3 {
 			t.Errorf("%d %q: %+v, want %q", c.i, c.place, rej, c.want)

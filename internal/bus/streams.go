@@ -22,6 +22,8 @@ const (
 	BucketTypes     = "types"     // the type of each measurement's fields: the first one wins
 	BucketHub       = "hub"       // small durable facts of the hub itself: cursors, leases
 	BucketPresence  = "presence"  // who is on line; in memory
+	BucketControl   = "control"   // which operator holds which device
+	BucketJobs      = "jobs"      // commands to many devices
 	BucketLeases    = "leases"    // what only one node does at a time; in memory
 )
 
@@ -39,6 +41,9 @@ const (
 	auditBytes      = 256 << 20
 	bucketBytes     = 256 << 20
 	presenceBytes   = 64 << 20
+	controlBytes    = 16 << 20
+	controlKeep     = 25 * time.Hour // longer than any lease
+	maxJobValue     = 512 << 10
 
 	auditKeep      = 365 * 24 * time.Hour
 	commandMsgSize = 256 << 10
@@ -48,7 +53,7 @@ const (
 const MinTelemetryBytes = 16 << 20
 
 // reservedBytes is what all streams and buckets but TELEMETRY reserve on disk.
-const reservedBytes = deadletterBytes + commandsBytes + auditBytes + 5*bucketBytes
+const reservedBytes = deadletterBytes + commandsBytes + auditBytes + controlBytes + 6*bucketBytes
 
 func (b *Bus) declare(ctx context.Context, s Sizes) error {
 	streams := []jetstream.StreamConfig{
@@ -90,6 +95,8 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		{Bucket: BucketOperators, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketTypes, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
+		{Bucket: BucketControl, MaxBytes: controlBytes, History: 1, TTL: controlKeep},
+		{Bucket: BucketJobs, MaxBytes: bucketBytes, History: 1, MaxValueSize: maxJobValue},
 		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
 		{Bucket: BucketLeases, MaxBytes: 1 << 20, History: 1, Storage: jetstream.MemoryStorage, TTL: leaseTTL},
 	}
@@ -118,6 +125,18 @@ func (b *Bus) Bucket(ctx context.Context, name string) (jetstream.KeyValue, erro
 		return nil, fmt.Errorf("bucket %s: %w", name, err)
 	}
 	return kv, nil
+}
+
+// Forget removes keys of a bucket without a trace; keys may end in ".>". Whoever watches the bucket is not told.
+func (b *Bus) Forget(ctx context.Context, bucket, keys string) error {
+	s, err := b.Stream(ctx, "KV_"+bucket)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+bucket+"."+keys))
+	}
+	if err != nil {
+		return fmt.Errorf("forget %s in %s: %w", keys, bucket, err)
+	}
+	return nil
 }
 
 // IsFull reports whether err says that a stream or the whole store has no room left.

@@ -1,0 +1,9 @@
+//go:build chaos
+
+package jobs_test
+
+// The size of the kill test.
+const (
+	killDevices = 50_000
+	killRounds  = 20
+)

@@ -1,0 +1,14 @@
+package jobs
+
+import "time"
+
+// Rate is the rate after a number of devices.
+func (r Rollout) Rate(started int) float64 { return r.rate(started) }
+
+// NewPacer returns the pacer of a rollout.
+func NewPacer(r Rollout) *pacer { return &pacer{rollout: r} }
+
+// Take is take.
+func (p *pacer) Take(now time.Time, started, want int) (int, time.Duration) {
+	return p.take(now, started, want)
+}

@@ -1,0 +1,144 @@
+package jobs_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/commands/jobs"
+)
+
+// The hub that drives a job is killed with signal 9, again and again. It runs as a child of the test; what devices did is
+// kept outside of it, in a file that outlives it.
+
+const (
+	childEnv  = "FAIRLEAD_JOBS_CHILD"
+	killKey   = "killed"
+	killLimit = 2 * time.Minute
+)
+
+func killRequest() jobs.Request {
+	return jobs.Request{
+		Selector: "all", Order: jobs.Order{Name: "set"}, Actor: "ann", Concurrency: 200, IdempotencyKey: killKey,
+		Rollout: jobs.Rollout{PerMinute: 300_000},
+	}
+}
+
+func runChild() bool {
+	dir := os.Getenv(childEnv)
+	if dir == "" {
+		return false
+	}
+	if err := child(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+func child(dir string) error {
+	f := fleetIn(killDevices, most)
+	if err := f.keep(dir); err != nil {
+		return err
+	}
+	b, err := openBus(filepath.Join(dir, "bus"))
+	if err != nil {
+		return err
+	}
+	h, err := startHub(b, f)
+	if err != nil {
+		return err
+	}
+	job, err := h.Create(context.Background(), killRequest())
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for { // until killed, or it is over
+		if job, err = h.Find(context.Background(), job.ID); err != nil {
+			return err
+		}
+		if job.Finished > 0 {
+			fmt.Println("over")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func TestKilledDriver(t *testing.T) {
+	dir := t.TempDir()
+	kills := 0
+	for i := range killRounds {
+		killOnce(t, dir, time.Duration(60+40*i)*time.Millisecond)
+		kills++
+	}
+	f := newFleet(t, killDevices, most)
+	if err := f.keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := f.actions()
+	b, err := openBus(filepath.Join(dir, "bus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	h, err := startHub(b, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	job, err := h.Create(within(t), killRequest()) // the same key: the same job
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := job.Started
+	job = h.until(t, job.ID, over)
+	if job.State != jobs.Completed || job.Counts["succeeded"]+job.Counts["failed"] != killDevices || job.Counts["failed"] != killDevices*8/100 {
+		t.Errorf("ended as %+v", job)
+	}
+	if before == 0 || before == killDevices {
+		t.Errorf("killed %d times, and %d devices had acted by then: the run shows too little", kills, before)
+	}
+	h.agree(t, job)
+	if total, most := f.actions(); total != killDevices || most != 1 {
+		t.Errorf("%d actions of %d devices, at most %d of one", total, killDevices, most)
+	}
+	t.Logf("%d kills: %d devices started and %d acted by the last, then %v", kills, at, before, job.Counts)
+}
+
+func killOnce(t *testing.T, dir string, after time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if !bufio.NewScanner(out).Scan() {
+		t.Fatal("the hub did not start:", cmd.Wait())
+	}
+	<-time.After(after) // how far it gets is chance, and meant to be
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
+		t.Fatal("the hub ended by itself:", err)
+	}
+}

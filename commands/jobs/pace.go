@@ -1,0 +1,40 @@
+package jobs
+
+import "time"
+
+// rate is how many devices a minute get their command when started have got theirs. It depends on nothing else, so a job
+// goes on at the rate it had reached, on whatever node and after whatever pause.
+func (r Rollout) rate(started int) float64 {
+	rate := r.PerMinute
+	if r.Growth <= 1 {
+		return rate
+	}
+	for edge := rate; float64(started) >= edge && rate < MaxPerMinute; edge += rate {
+		rate = min(rate*r.Growth, MaxPerMinute)
+	}
+	return rate
+}
+
+// pacer spreads devices over time.
+type pacer struct {
+	rollout Rollout
+	next    time.Time // when the next device may start
+}
+
+// paceSlack is how much of a delay is caught up.
+const paceSlack = time.Second
+
+// take returns how many of at most want devices may start now, and how long to wait for the next.
+func (p *pacer) take(now time.Time, started, want int) (n int, wait time.Duration) {
+	if p.rollout.PerMinute <= 0 {
+		return want, 0
+	}
+	if p.next.Before(now.Add(-paceSlack)) {
+		p.next = now
+	}
+	for n < want && !p.next.After(now) {
+		p.next = p.next.Add(time.Duration(float64(time.Minute) / p.rollout.rate(started+n)))
+		n++
+	}
+	return n, max(p.next.Sub(now), 0)
+}
