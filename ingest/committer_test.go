@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -203,4 +204,71 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 	w.wait(seq)
+}
+
+// While there is no room nothing is published, whoever appends waits, and readiness says why; then all goes on.
+func TestNoRoomHoldsBack(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	var full atomic.Bool
+	full.Store(true)
+	noRoom := errors.New("disk is full")
+	c, stop := startCommitter(t, b.JetStream(), func(o *ingest.Options) {
+		o.Room = func() error {
+			if full.Load() {
+				return noRoom
+			}
+			return nil
+		}
+	})
+	w := newWaiter()
+	src := c.Open("d", nil, w)
+	const frames = 6000 // more than the open batch has room for
+	appended := make(chan error, 1)
+	go func() {
+		for i := 1; i <= frames; i++ {
+			if err := src.Append(frame(t, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"text":%q}}`, i, strings.Repeat("x", 40)))); err != nil {
+				appended <- err
+				return
+			}
+		}
+		appended <- nil
+	}()
+	for c.Healthy() == nil {
+		runtime.Gosched()
+	}
+	if err := c.Healthy(); !errors.Is(err, noRoom) {
+		t.Errorf("not ready because of %v", err)
+	}
+	s, err := b.Stream(t.Context(), bus.StreamTelemetry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.CachedInfo().State.Msgs; n != 0 || w.stored() != 0 {
+		t.Errorf("%d batches were published and %d points acked without room", n, w.stored())
+	}
+	full.Store(false)
+	w.wait(frames)
+	if err := <-appended; err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if n := len(logged(t, b)); n != frames {
+		t.Errorf("%d points in the log, want %d", n, frames)
+	}
+}
+
+// A hub that stops while there is no room does not wait for it: nobody was acked.
+func TestStopWithoutRoom(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, stop := startCommitter(t, b.JetStream(), func(o *ingest.Options) {
+		o.Room = func() error { return errors.New("disk is full") }
+	})
+	w := newWaiter()
+	if err := c.Open("d", nil, w).Append(frame(t, `{"type":"telemetry","seq":1,"fields":{"n":1}}`)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if w.stored() != 0 {
+		t.Error("acked without room")
+	}
 }

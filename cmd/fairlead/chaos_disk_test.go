@@ -19,9 +19,9 @@ import (
 	"github.com/fairlead-hub/fairlead/internal/load"
 )
 
-// TestFullDiskSlowsAndHeals fills the disk of the log under load and frees it again. The hub may slow its devices down
+// TestChaosFullDiskSlowsAndHeals fills the disk of the log under load and frees it again. The hub may slow its devices down
 // and put new ones off, but what it acknowledged must be there, and it must go on by itself, in the same process.
-func TestFullDiskSlowsAndHeals(t *testing.T) {
+func TestChaosFullDiskSlowsAndHeals(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		minFree int64 // the hub keeps

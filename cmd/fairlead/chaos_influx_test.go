@@ -110,8 +110,8 @@ func hang(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// TestFaultsOfInfluxLoseNothing lets InfluxDB fail in every way that it has, under load.
-func TestFaultsOfInfluxLoseNothing(t *testing.T) {
+// TestChaosInfluxFaultsLoseNothing lets InfluxDB fail in every way that it has, under load.
+func TestChaosInfluxFaultsLoseNothing(t *testing.T) {
 	db := influxtest.Start(t)
 	proxy := startFaulty(t, db.URL)
 	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: proxy.URL, Devices: chaosDevices})
@@ -147,8 +147,8 @@ func TestFaultsOfInfluxLoseNothing(t *testing.T) {
 	}
 }
 
-// TestInfluxAwayLosesNothing stops the real influxd, hangs it and kills it, all under load.
-func TestInfluxAwayLosesNothing(t *testing.T) {
+// TestChaosInfluxAwayLosesNothing stops the real influxd, hangs it and kills it, all under load.
+func TestChaosInfluxAwayLosesNothing(t *testing.T) {
 	db := influxtest.Start(t)
 	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, Devices: chaosDevices})
 	query := func(q string) ([]influxtest.Series, error) { return db.Query(context.Background(), q) }
@@ -214,9 +214,9 @@ func rss(t testing.TB, pid int) int64 {
 	return resident * int64(os.Getpagesize())
 }
 
-// TestBadPointsAreSetAside writes a type behind the hub's back, so that InfluxDB refuses 1 point in 1,000 that the hub
+// TestChaosBadPointsAreSetAside writes a type behind the hub's back, so that InfluxDB refuses 1 point in 1,000 that the hub
 // had acknowledged: those are with the dead letters with InfluxDB's own reason, all others are stored.
-func TestBadPointsAreSetAside(t *testing.T) {
+func TestChaosBadPointsAreSetAside(t *testing.T) {
 	const frames, points = 20, 1000
 	db := influxtest.Start(t)
 	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, Devices: 1})
