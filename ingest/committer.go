@@ -458,8 +458,12 @@ func (c *Committer) stall(err error) {
 
 // Healthy reports why the log takes no points, or nil.
 func (c *Committer) Healthy() error {
-	if err := c.stalled.Load(); err != nil {
-		return fmt.Errorf("log: %w", *err)
+	err := c.space()
+	if stalled := c.stalled.Load(); err == nil && stalled != nil {
+		err = *stalled
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
 	}
 	return nil
 }

@@ -368,6 +368,7 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	var cut uint64
+	told := false
 	for {
 		select {
 		case <-tick.C:
@@ -391,11 +392,13 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		}
 		if err := w.log.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 			w.acked.Store(true)
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !told {
+				told = true // until it works again
 				w.slog.Warn("cut the log", "err", err)
 			}
 			continue
 		}
+		told = false
 		cut = floor
 	}
 }

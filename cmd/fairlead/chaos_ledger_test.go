@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -55,9 +56,15 @@ func startPart(t testing.TB, name string, spec any) *part {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, w := io.Pipe()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
 	p := &part{process: start(t, name, cmd, w), stdin: stdin, out: json.NewDecoder(r)}
-	go func() { <-p.done; _ = w.Close() }() // ends with the process, which its cleanup waits for
+	if err := w.Close(); err != nil { // the part has it now
+		t.Fatal(err)
+	}
 	if err := json.NewEncoder(stdin).Encode(spec); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -123,11 +130,13 @@ func (g loading) wait() load.Result {
 	return r
 }
 
-func (l *ledger) acked() (n int64) {
-	for _, m := range l.marks {
-		n += int64(m.Acked)
+// stop ends the load, and waits for it.
+func (g loading) stop() load.Result {
+	g.t.Helper()
+	if err := g.stdin.Close(); err != nil {
+		g.t.Fatal(err)
 	}
-	return n
+	return g.wait()
 }
 
 // audited is the verdict of an audit.

@@ -3,7 +3,6 @@ package main_test
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -45,12 +44,12 @@ func (o *output) String() string {
 
 // start runs a program in the background; stdout, if given, hears what it prints
 // instead, which may hold secrets. If the test fails, what the program printed is shown.
-func start(t testing.TB, name string, cmd *exec.Cmd, stdout ...io.Writer) *process {
+func start(t testing.TB, name string, cmd *exec.Cmd, stdout ...*os.File) *process {
 	t.Helper()
 	p := &process{t: t, name: name, cmd: cmd, done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = io.Writer(&p.stdout), &p.stderr
+	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
 	if len(stdout) > 0 {
-		cmd.Stdout = io.MultiWriter(stdout...)
+		cmd.Stdout = stdout[0]
 	}
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {

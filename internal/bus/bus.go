@@ -221,7 +221,7 @@ func (b *Bus) Healthy() error {
 	if !b.Embedded() {
 		return nil
 	}
-	if srv := b.srv.Load(); srv == nil || !srv.JetStreamEnabled() || b.damaged.Load() {
+	if srv := b.srv.Load(); srv == nil || !srv.JetStreamEnabled() {
 		return errDamaged
 	}
 	return b.Room()

@@ -14,6 +14,9 @@ const (
 	roomEvery = 200 * time.Millisecond
 	// mendEvery is the least time between two starts of the embedded server.
 	mendEvery = 2 * time.Second
+	// brim is so little free space that some write may have failed already. Not every failure is told, and JetStream
+	// tries none again, so the server is then started anew as soon as there is room.
+	brim = 4 << 20
 	// mendTime bounds how long the server and the streams may take to come back.
 	mendTime = time.Minute
 )
@@ -32,6 +35,9 @@ func (b *Bus) InProcessConn() (net.Conn, error) {
 func (b *Bus) Room() error {
 	if err := b.room.Load(); err != nil {
 		return *err
+	}
+	if b.damaged.Load() {
+		return errDamaged
 	}
 	return nil
 }
@@ -53,7 +59,7 @@ func (b *Bus) Run(ctx context.Context) error {
 			return nil
 		}
 		b.measure()
-		if !b.damaged.Load() || b.Room() != nil || time.Since(mended) < mendEvery {
+		if !b.damaged.Load() || b.room.Load() != nil || time.Since(mended) < mendEvery {
 			continue
 		}
 		if err := b.mend(ctx); err != nil && ctx.Err() == nil {
@@ -66,8 +72,11 @@ func (b *Bus) Run(ctx context.Context) error {
 // measure notes whether there is room.
 func (b *Bus) measure() {
 	free, err := FreeBytes(b.opts.Dir)
-	if err == nil && free < b.opts.MinFree {
-		err = fmt.Errorf("%w: %d MiB of the disk are free, ingest.min_free_bytes keeps %d MiB", ErrNoRoom, free>>20, b.opts.MinFree>>20)
+	if err == nil && free < brim {
+		b.damaged.Store(true)
+	}
+	if keep := max(b.opts.MinFree, brim); err == nil && free < keep {
+		err = fmt.Errorf("%w: %d MiB of the disk are free, ingest.min_free_bytes keeps %d MiB", ErrNoRoom, free>>20, keep>>20)
 	}
 	if err == nil {
 		b.room.Store(nil)
