@@ -47,7 +47,13 @@ func TestStateSetUsage(t *testing.T) {
 	srv := httptest.NewTLSServer(s)
 	defer srv.Close()
 	for _, args := range [][]string{
-		{}, {"pump-7"}, {"pump-7", "novalue"}, {"pump-7", "=1"}, {"pump-7", "a..b=1"}, {"pump-7", "a=1", "a.b=2"}, {"pump-7", "--patch", "[1]"},
+		{},
+		{"pump-7"},
+		{"pump-7", "novalue"},
+		{"pump-7", "=1"},
+		{"pump-7", "a..b=1"},
+		{"pump-7", "a=1", "a.b=2"},
+		{"pump-7", "--patch", "[1]"},
 		{"pump-7", "--patch", "null"},
 	} {
 		if code, _, _ := runCLI(t, srv, append([]string{"state", "set"}, args...)...); code != exitUsage || s.request != nil {
