@@ -23,4 +23,14 @@ lint:
 test:
 	go test -race -shuffle=on -timeout 10m ./...
 
-check: setup lint test
+short:
+	go run ./cmd/fairlead bench ingest --short
+
+bench: setup
+	go run ./cmd/fairlead bench ingest
+	go test -run '^$$' -bench . -benchtime 3s ./devices/... ./ingest/... ./commands/... ./bridge/...
+
+chaos: setup
+	go test -tags chaos -timeout 120m -v -run 'Chaos|PowerCut|Kill' ./...
+
+check: setup lint test short

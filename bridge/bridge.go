@@ -51,6 +51,12 @@ type AnswerSink interface {
 	Answered(device string, ans *wire.Answer, evidence string, recorded func(error))
 }
 
+// StateSink takes what bridged devices say they are, as a merge patch of their reported state. It does not block; an error
+// says that it was not taken.
+type StateSink interface {
+	Reported(device string, r *wire.StateReport) error
+}
+
 // ErrDeviceTaken is what Devices.Ensure returns if the id is not this device's: its record has another label "name" or
 // "mqtt", or is of a device with a socket of its own. The bridge then makes another id from the name.
 var ErrDeviceTaken = errors.New("device id belongs to another device")
@@ -75,6 +81,7 @@ type Parts struct {
 	Node     string
 	Sink     TelemetrySink
 	Answers  AnswerSink
+	States   StateSink // nil: reported states are not kept
 	Devices  Devices
 	Presence Presence
 	// Out opens the durable cursor of one connection's outgoing telemetry; it is asked only of connections with out maps.
@@ -134,6 +141,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for _, c := range b.connections {
 		g.Go(func() error { return c.run(ctx) })
 	}
+	g.Go(func() error { <-ctx.Done(); return nil }) // also with no connection at all
 	return g.Wait()
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,14 +27,14 @@ func TestReadingBecomesPoint(t *testing.T) {
 	r.wantState(bridge.StateConnected)
 	broker.Pub("site/pump 7/env", `{"temp":21.5,"in":{"door":true},"text":"a"}`, "-q", "1")
 	h.until("the point", func() bool { return len(h.points["pump-7"]) == 1 })
-	p := h.points["pump-7"][0]
+	p := h.stored("pump-7")[0]
 	if string(p.Measurement) != "env" || field(p, "temp") != "21.5" || field(p, "in_door") != "true" || field(p, "text") != "a" {
 		t.Errorf("point is %s %v", p.Measurement, p.Fields)
 	}
-	if got := h.labels["pump-7"]["name"]; got != "pump 7" {
+	if got := seen(h, h.labels)["pump-7"]["name"]; got != "pump 7" {
 		t.Errorf("label name is %q, want the fleet's name", got)
 	}
-	if got := h.online["pump-7"]; got != "online telemetry mqtt:site" {
+	if got := seen(h, h.online)["pump-7"]; got != "online telemetry mqtt:site" {
 		t.Errorf("presence is %q", got)
 	}
 	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 1 })
@@ -56,7 +57,7 @@ func TestNamesThatBecomeOneIDAreToldApart(t *testing.T) {
 		}
 		seen[labels["name"]] = true
 	}
-	if len(seen) != 3 || len(h.points["pump-9"]) != 0 || len(h.points["a-b"]) != 1 {
+	if len(seen) != 3 || len(h.stored("pump-9")) != 0 || len(h.stored("a-b")) != 1 {
 		t.Errorf("devices are %v", h.labels)
 	}
 }
@@ -152,7 +153,7 @@ func TestRepeatedMessageIsStoredOnce(t *testing.T) {
 		ps := h.points["d1"]
 		return len(ps) > 0 && field(ps[len(ps)-1], "n") == "last"
 	})
-	if got := len(h.points["d1"]); got != 6 {
+	if got := len(h.stored("d1")); got != 6 {
 		t.Errorf("%d points, want 6: five once each, and the last", got)
 	}
 }
@@ -251,7 +252,7 @@ func TestCommandConfirmed(t *testing.T) {
 		t.Fatalf("deliver: %+v, %v", d, err)
 	}
 	h.until("the answer", func() bool { return len(h.answers) == 1 })
-	a := h.answers[0]
+	a := h.answered(0)
 	if a.device != "valve" || a.evidence != "confirmed" || !a.OK || a.ID != "c1" || string(a.Result) != `{"open":5}` {
 		t.Errorf("answer is %+v", a)
 	}
@@ -273,7 +274,7 @@ func TestCommandAssumedAndRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.until("the answer", func() bool { return len(h.answers) == 1 })
-	if a := h.answers[0]; a.evidence != "assumed" || !a.OK {
+	if a := h.answered(0); a.evidence != "assumed" || !a.OK {
 		t.Errorf("answer is %+v", a)
 	}
 	broker.Pub("site/meter/env", `{"v":1}`, "-q", "1")
@@ -317,9 +318,11 @@ func TestTasmotaPlug(t *testing.T) {
 	broker.Pub("tele/plug1/LWT", "Online", "-r")
 	broker.Pub("tele/plug1/SENSOR", `{"Time":"`+time.Now().In(mustZone(t, "Europe/Rome")).Format("2006-01-02T15:04:05")+`","ENERGY":{"Power":[12,3],"Voltage":230},"DS18B20":{"Temperature":20.6}}`)
 	h.until("two points", func() bool { return len(h.points["plug1"]) == 2 })
-	if p := h.points["plug1"][1]; string(p.Measurement) != "ENERGY" || field(p, "Power_1") != "3" || !p.HasTime {
+	if p := h.stored("plug1")[1]; string(p.Measurement) != "ENERGY" || field(p, "Power_1") != "3" || !p.HasTime {
 		t.Errorf("point is %+v", p)
 	}
+	broker.Pub("tele/plug1/STATE", `{"Uptime":"0T00:01:00","POWER":"OFF","Wifi":{"RSSI":70}}`)
+	h.until("its state", func() bool { return len(h.states["plug1"]) == 1 })
 	orders := broker.Sub("cmnd/#")
 	go plug(t, broker, orders)
 	_, err := r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c1", Name: "power", Params: json.RawMessage(`{"state":"on"}`)})
@@ -327,15 +330,18 @@ func TestTasmotaPlug(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.until("the answer", func() bool { return len(h.answers) == 1 })
-	if a := h.answers[0]; a.evidence != "observed" || !a.OK || a.ID != "c1" || a.device != "plug1" {
+	if a := h.answered(0); a.evidence != "observed" || !a.OK || a.ID != "c1" || a.device != "plug1" {
 		t.Errorf("answer is %+v", a)
+	}
+	if want := []string{`{"power":"off"}`, `{"power":"off"}`, `{"power":"on"}`}; !slices.Equal(seen(h, h.states)["plug1"], want) {
+		t.Errorf("reported %q, want %q", seen(h, h.states)["plug1"], want)
 	}
 	_, err = r.Links().Deliver(context.Background(), "plug1", wire.Command{ID: "c2", Name: "Frobnicate", Params: json.RawMessage(`{"value":1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.until("the refusal", func() bool { return len(h.answers) == 2 })
-	if a := h.answers[1]; a.OK || a.ID != "c2" || a.Error == nil || a.Error.Code != "unknown_command" {
+	if a := h.answered(1); a.OK || a.ID != "c2" || a.Error == nil || a.Error.Code != "unknown_command" {
 		t.Errorf("answer is %+v", a)
 	}
 	broker.Pub("tele/plug1/LWT", "Offline", "-r")

@@ -54,7 +54,7 @@ func TestEmbeddedBrokerWithDefaults(t *testing.T) {
 	}
 	pub("tasmota/discovery/D8F15BB3DB2D/config", discovery("lights/%prefix%/%topic%/"), "-q", "1", "-r")
 	h.until("the device", func() bool { return h.hellos["tasmota_B3DB2D"].Firmware == "10.0.0" })
-	if n := len(h.hellos["tasmota_B3DB2D"].Commands); n < 4 {
+	if n := len(seen(h, h.hellos)["tasmota_B3DB2D"].Commands); n < 4 {
 		t.Errorf("%d commands are announced", n)
 	}
 	// Its FullTopic is not the default, so the bridge has to subscribe to what discovery said.
@@ -73,7 +73,7 @@ func TestEmbeddedBrokerWithDefaults(t *testing.T) {
 	}
 	pub("lights/stat/tasmota_B3DB2D/RESULT", `{"POWER2":"AUS"}`)
 	h.until("the answer", func() bool { return len(h.answers) == 1 })
-	if a := h.answers[0]; a.evidence != "observed" || !a.OK || a.ID != "c1" {
+	if a := h.answered(0); a.evidence != "observed" || !a.OK || a.ID != "c1" {
 		t.Errorf("answer is %+v", a)
 	}
 	// What the plug's publisher was told is stored is stored, and not before.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +36,8 @@ type hub struct {
 	hellos  map[string]wire.Hello
 	online  map[string]string // id -> "online cause link"
 	answers []answer
-	taken   map[string]bool // ids that belong to others
+	states  map[string][]string // reported, as merge patches
+	taken   map[string]bool     // ids that belong to others
 }
 
 type answer struct {
@@ -46,7 +48,7 @@ type answer struct {
 func newHub(tb testing.TB) *hub {
 	return &hub{
 		tb: tb, changed: make(chan struct{}), points: map[string][]wire.Point{}, labels: map[string]map[string]string{},
-		hellos: map[string]wire.Hello{}, online: map[string]string{}, taken: map[string]bool{},
+		hellos: map[string]wire.Hello{}, online: map[string]string{}, states: map[string][]string{}, taken: map[string]bool{},
 	}
 }
 
@@ -134,6 +136,35 @@ func (h *hub) Answered(device string, ans *wire.Answer, evidence string, recorde
 	recorded(nil)
 }
 
+func (h *hub) Reported(device string, r *wire.StateReport) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.states[device] = append(h.states[device], string(r.Reported))
+	h.notifyLocked()
+	return nil
+}
+
+// stored returns what is stored of a device.
+func (h *hub) stored(device string) []wire.Point {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.points[device])
+}
+
+// answered returns the answer of that number.
+func (h *hub) answered(i int) answer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answers[i]
+}
+
+// seen returns a copy of what the hub has noted per device.
+func seen[T any](h *hub, notes map[string]T) map[string]T {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(notes)
+}
+
 // until waits for cond, which is called with the lock held.
 func (h *hub) until(what string, cond func() bool) {
 	h.tb.Helper()
@@ -169,7 +200,7 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 		c.Name = "site"
 	}
 	parts := bridge.Parts{
-		Node: "n1", Sink: h, Answers: h, Devices: h, Presence: h,
+		Node: "n1", Sink: h, Answers: h, States: h, Devices: h, Presence: h,
 		MaxAge: 3650 * 24 * time.Hour, MaxAhead: 10 * time.Minute,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}

@@ -144,6 +144,11 @@ func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, vi
 			d.release()
 		})
 	}
+	if len(u.State) > 0 && c.parts.States != nil {
+		if err := c.parts.States.Reported(dev.id, &wire.StateReport{Reported: u.State}); err != nil {
+			c.log.Debug("reported state not taken", "device_id", dev.id, "err", err)
+		}
+	}
 	if len(u.Points) == 0 {
 		return nil
 	}

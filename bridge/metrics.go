@@ -79,5 +79,6 @@ func (m *metrics) connection(name string) *connectionMetrics {
 	return c
 }
 
-func (c *connectionMetrics) drop(r DropReason)          { c.dropped.WithLabelValues(string(r)).Inc() }
+func (c *connectionMetrics) drop(r DropReason) { c.dropped.WithLabelValues(string(r)).Inc() }
+
 func (c *connectionMetrics) answered(e fleets.Evidence) { c.answers.WithLabelValues(string(e)).Inc() }

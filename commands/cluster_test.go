@@ -3,6 +3,7 @@ package commands_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -13,7 +14,6 @@ import (
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/internal/bus"
-	"log/slog"
 )
 
 // openRemote opens a bus of its own on a NATS server that several hubs share.

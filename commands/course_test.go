@@ -72,9 +72,13 @@ func TestNotBeforeExpiresAndCancels(t *testing.T) {
 		t.Errorf("device received %+v", got)
 	}
 	for _, q := range []commands.Request{
-		{NotBefore: time.Now().Add(time.Hour), OnlineOnly: true}, {Retry: commands.Retry{Attempts: 2}, OnlineOnly: true},
-		{NotBefore: time.Now().Add(100 * configs.Day)}, {Retry: commands.Retry{Attempts: 11}}, {Retry: commands.Retry{Attempts: 2, Delay: -1}},
-		{Priority: ptr(10)}, {Priority: ptr(-1)},
+		{NotBefore: time.Now().Add(time.Hour), OnlineOnly: true},
+		{Retry: commands.Retry{Attempts: 2}, OnlineOnly: true},
+		{NotBefore: time.Now().Add(100 * configs.Day)},
+		{Retry: commands.Retry{Attempts: 11}},
+		{Retry: commands.Retry{Attempts: 2, Delay: -1}},
+		{Priority: ptr(10)},
+		{Priority: ptr(-1)},
 	} {
 		q.Device, q.Name = "d", "set"
 		if _, err := r.Create(within(t), q); !errors.Is(err, commands.ErrInvalidRequest) {

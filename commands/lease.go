@@ -86,7 +86,7 @@ func (l *leases) watchOnce(ctx context.Context, loaded *chan<- struct{}) error {
 	if err != nil {
 		return fmt.Errorf("watch leases: %w", err)
 	}
-	defer w.Stop() //nolint:errcheck // the watch may have ended by itself
+	defer w.Stop()
 	sweep := time.NewTicker(DefaultLease)
 	defer sweep.Stop()
 	for {

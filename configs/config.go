@@ -60,6 +60,7 @@ type Devices struct {
 	Heartbeat         time.Duration `yaml:"heartbeat"`
 	MaxSessions       int           `yaml:"max_sessions"`
 	MaxHandshakes     int           `yaml:"max_handshakes"`
+	MaxPosts          int           `yaml:"max_posts"`
 	ConnectsPerMinute int           `yaml:"connects_per_minute"`
 	FrameBytes        int           `yaml:"frame_bytes"`
 	PointsPerFrame    int           `yaml:"points_per_frame"`
@@ -86,9 +87,19 @@ type Ingest struct {
 	DeadletterKeep time.Duration `yaml:"deadletter_keep"`
 }
 
+// The flavors of InfluxDB's API, beside the one that finds out.
+const (
+	FlavorAuto            = "auto"
+	FlavorInflux1         = "influxdb1" // 1.8 and later
+	FlavorInflux2         = "influxdb2"
+	FlavorInflux3         = "influxdb3" // Core
+	FlavorVictoriaMetrics = "victoriametrics"
+)
+
 // Influx names the store; an empty URL is the embedded one.
 type Influx struct {
 	URL            string        `yaml:"url"`
+	Flavor         string        `yaml:"flavor"`
 	Token          Secret        `yaml:"token"`
 	TokenFile      string        `yaml:"token_file"`
 	Org            string        `yaml:"org"`

@@ -24,6 +24,7 @@ func Default() Config {
 		Devices: Devices{
 			Heartbeat:         30 * time.Second,
 			MaxHandshakes:     256,
+			MaxPosts:          256,
 			ConnectsPerMinute: 30,
 			FrameBytes:        64 << 10,
 			PointsPerFrame:    1000,
@@ -39,13 +40,14 @@ func Default() Config {
 			LogBytes:       4 << 30,
 			MinFreeBytes:   512 << 20,
 			WriteLines:     10_000,
-			MaxAge:         3650 * Day,
+			MaxAge:         7300 * Day,
 			MaxAhead:       10 * time.Minute,
 			DeviceFields:   256,
 			TotalSeries:    1_000_000,
 			DeadletterKeep: 7 * Day,
 		},
 		Influx: Influx{
+			Flavor:         FlavorAuto,
 			Org:            "fairlead",
 			Bucket:         "telemetry",
 			Timeout:        20 * time.Second,

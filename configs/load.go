@@ -4,8 +4,11 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,10 +47,40 @@ func parse(raw []byte, c *Config) error {
 	if len(strings.TrimSpace(string(raw))) == 0 {
 		return nil
 	}
+	var all map[string]any
+	if err := yaml.Unmarshal(raw, &all); err == nil {
+		// The decoder tells no place of an error of ours.
+		if err := checkDurations(reflect.TypeFor[Config](), all, ""); err != nil {
+			return err
+		}
+	}
 	if err := yaml.UnmarshalWithOptions(raw, c, yaml.Strict(), yaml.CustomUnmarshaler(duration)); err != nil {
-		return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return errors.New(withLine(strings.TrimSpace(yaml.FormatError(err, false, false)), raw))
 	}
 	return nil
+}
+
+// checkDurations names each key of a section whose duration cannot be read.
+func checkDurations(section reflect.Type, values map[string]any, path string) error {
+	var errs []error
+	for i := range section.NumField() {
+		f := section.Field(i)
+		key := f.Tag.Get("yaml")
+		value, ok := values[key]
+		if !ok {
+			continue
+		}
+		if inner, isMap := value.(map[string]any); isMap && f.Type.Kind() == reflect.Struct {
+			errs = append(errs, checkDurations(f.Type, inner, path+key+"."))
+		}
+		if f.Type == reflect.TypeFor[time.Duration]() {
+			var d time.Duration
+			if err := duration(&d, []byte(fmt.Sprint(value))); err != nil {
+				errs = append(errs, fmt.Errorf("%s%s: %w", path, key, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // duration reads 30s and the like. A bare number is refused: nobody knows its unit.
@@ -82,10 +115,48 @@ func fromEnv(c *Config, environ []string) error {
 			continue
 		}
 		if err := yaml.UnmarshalWithOptions([]byte(value), field.Addr().Interface(), yaml.Strict(), yaml.CustomUnmarshaler(duration)); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false))))
+			errs = append(errs, fmt.Errorf("%s: %w", name, unwanted(field, value, err)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unwanted says what the value of a key must be. The text of a list may hold secrets and is not repeated.
+func unwanted(field reflect.Value, value string, err error) error {
+	want := ""
+	switch {
+	case field.Type() == reflect.TypeFor[time.Duration]():
+		want = "a duration; write 30s, 5m or 24h"
+	case field.Type() == reflect.TypeFor[slog.Level]():
+		want = "a level: debug, info, warn or error"
+	case field.Kind() == reflect.Bool:
+		want = "true or false"
+	case field.CanInt():
+		want = "a whole number"
+	default:
+		return fmt.Errorf("%s; write it as the sample has it, see `fairlead config print --sample`", strings.TrimSpace(yaml.FormatError(err, false, false)))
+	}
+	return fmt.Errorf("%q is not %s", value, want)
+}
+
+// place is where an error of the decoder is, secretive what may stand in a line that must not be shown.
+var (
+	place     = regexp.MustCompile(`^\[(\d+):\d+\]`)
+	secretive = regexp.MustCompile(`(?i)token|password|secret|@`)
+)
+
+// withLine adds the line that is wrong. The lines around it would help little, and may hold secrets.
+func withLine(message string, raw []byte) string {
+	at := place.FindStringSubmatch(message)
+	if at == nil {
+		return message
+	}
+	lines := strings.Split(string(raw), "\n")
+	n, err := strconv.Atoi(at[1])
+	if err != nil || n < 1 || n > len(lines) || secretive.MatchString(lines[n-1]) {
+		return message
+	}
+	return message + "\n  " + at[1] + " | " + strings.TrimRight(lines[n-1], " \r")
 }
 
 // clientVariables belong to the commands that talk to a hub.

@@ -76,12 +76,29 @@ func TestBadKeysAreNamed(t *testing.T) {
 		"unknown key":      {"influx: {ulr: x}", "", "ulr"},
 		"unknown section":  {"infux: {}", "", "infux"},
 		"wrong type":       {"devices: {frame_bytes: many}", "", "frame_bytes"},
-		"bare number":      {"devices: {heartbeat: 30}", "", "not a duration"},
+		"bare number":      {"devices: {heartbeat: 30}", "", "devices.heartbeat: \"30\" is not a duration; write 30s, 5m or 24h"},
+		"line":             {"listen: x\nlisen: y\n", "", "[2:1] unknown field \"lisen\"\n  2 | lisen: y"},
 		"unknown variable": {"", "FAIRLEAD_INFLX_URL=x", "FAIRLEAD_INFLX_URL"},
-		"bad variable":     {"", "FAIRLEAD_DEVICES_FRAME_BYTES=many", "FAIRLEAD_DEVICES_FRAME_BYTES"},
+		"bad variable":     {"", "FAIRLEAD_DEVICES_FRAME_BYTES=many", "FAIRLEAD_DEVICES_FRAME_BYTES: \"many\" is not a whole number"},
+		"bad duration":     {"", "FAIRLEAD_DEVICES_HEARTBEAT=30", "FAIRLEAD_DEVICES_HEARTBEAT: \"30\" is not a duration"},
+		"bad level":        {"", "FAIRLEAD_LOG_LEVEL=loud", "FAIRLEAD_LOG_LEVEL: \"loud\" is not a level: debug, info, warn or error"},
+		"bad switch":       {"", "FAIRLEAD_INGEST_SYNC=perhaps", "FAIRLEAD_INGEST_SYNC: \"perhaps\" is not true or false"},
+		"bad list":         {"", "FAIRLEAD_INGEST_TAGS={", "FAIRLEAD_INGEST_TAGS: "},
 	} {
 		if _, err := load(t, c.yaml, c.env); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
+		}
+	}
+}
+
+func TestErrorsHideSecrets(t *testing.T) {
+	for name, c := range map[string]struct{ yaml, env string }{
+		"line before":  {"influx:\n  token: s3cret\n  ulr: x", ""},
+		"line itself":  {"influx: {token: s3cret, ulr: x}", ""},
+		"bad variable": {"", "FAIRLEAD_BRIDGE_CONNECTIONS=[{name: a, password: s3cret, x: 1}]"},
+	} {
+		if _, err := load(t, c.yaml, c.env); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -141,6 +141,7 @@ func (c *Config) checkDevices(fs *faults) {
 	fs.check(d.MaxSessions >= 0, "devices.max_sessions", d.MaxSessions, "must not be negative")
 	fs.positive("devices.max_handshakes", int64(d.MaxHandshakes))
 	fs.check(d.ConnectsPerMinute >= 0, "devices.connects_per_minute", d.ConnectsPerMinute, "must not be negative")
+	fs.positive("devices.max_posts", int64(d.MaxPosts))
 	fs.check(d.FrameBytes >= 512 && d.FrameBytes <= 256<<10, "devices.frame_bytes", d.FrameBytes, "must be from 512 to 262144")
 	fs.check(d.PointsPerFrame > 0 && d.PointsPerFrame <= 10_000, "devices.points_per_frame", d.PointsPerFrame, "must be from 1 to 10000")
 	fs.positive("devices.unacked_frames", int64(d.UnackedFrames))
@@ -176,6 +177,8 @@ func (c *Config) checkInflux(fs *faults) {
 		fs.check(Loopback(c.Influx.EmbeddedListen), "influx.embedded_listen", c.Influx.EmbeddedListen,
 			"the embedded store listens on loopback only; put a proxy with TLS before it")
 	}
+	flavors := []string{FlavorAuto, FlavorInflux1, FlavorInflux2, FlavorInflux3, FlavorVictoriaMetrics}
+	fs.check(slices.Contains(flavors, c.Influx.Flavor), "influx.flavor", c.Influx.Flavor, "use "+strings.Join(flavors, ", "))
 	fs.check(c.Influx.Bucket != "", "influx.bucket", `""`, "must not be empty")
 	fs.check(c.Influx.Token == "" || c.Influx.TokenFile == "", "influx.token_file", c.Influx.TokenFile, "token and token_file at once; keep one")
 	fs.file("influx.token_file", c.Influx.TokenFile)

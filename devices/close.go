@@ -63,21 +63,22 @@ type ending struct {
 
 // Why sessions end. One table decides what a device is told; the text is for its developer.
 var (
-	endMalformed = ending{code: CloseMalformed, cause: causeFault, reason: "too many malformed frames"}
-	endTimeout   = ending{code: CloseTimeout, cause: causeTimeout, reason: "no frame and no pong for two heartbeats"}
-	endExpired   = ending{code: CloseToken, cause: causeExpired, reason: "token expired"}
-	endReplaced  = ending{code: CloseReplaced, cause: causeReplaced, reason: "replaced by a newer session of this device"}
-	endSlow      = ending{code: CloseOverloaded, cause: causeSlow, reason: "reads too slowly"}
-	endPings     = ending{code: CloseQuota, cause: causeQuota, reason: "more than 10 pings a second"}
-	endTooBig    = ending{code: CloseTooBig, cause: causeFault, reason: "frame is over the limit"}
-	endNotUTF8   = ending{code: CloseNotUTF8, cause: causeFault, reason: "text is not valid UTF-8"}
-	endFragments = ending{code: CloseViolation, cause: causeFault, reason: "message in more than 64 fragments"}
-	endFraming   = ending{code: CloseProtocol, cause: causeFault, reason: "bad frame header"}
-	endDribble   = ending{code: CloseViolation, cause: causeFault, reason: "message took more than 10 s from first to last byte"}
-	endSeq       = ending{code: CloseViolation, cause: causeFault, reason: "seq does not increase"}
-	endText      = ending{code: CloseViolation, cause: causeFault, reason: "frame is not of the type that the subprotocol uses"}
-	endShutdown  = ending{code: CloseInternal, cause: causeInternal, reason: "the log takes no more points"}
-	endBroken    = ending{cause: causeBroken, reason: "connection lost"}
+	endMalformed  = ending{code: CloseMalformed, cause: causeFault, reason: "too many malformed frames"}
+	endTimeout    = ending{code: CloseTimeout, cause: causeTimeout, reason: "no frame and no pong for two heartbeats"}
+	endExpired    = ending{code: CloseToken, cause: causeExpired, reason: "token expired"}
+	endReplaced   = ending{code: CloseReplaced, cause: causeReplaced, reason: "replaced by a newer session of this device"}
+	endSlow       = ending{code: CloseOverloaded, cause: causeSlow, reason: "reads too slowly"}
+	endPings      = ending{code: CloseQuota, cause: causeQuota, reason: "more than 10 pings a second"}
+	endTooBig     = ending{code: CloseTooBig, cause: causeFault, reason: "frame is over limits.frame_bytes of the welcome; send fewer points a frame"}
+	endNotUTF8    = ending{code: CloseNotUTF8, cause: causeFault, reason: "text is not valid UTF-8"}
+	endFragments  = ending{code: CloseViolation, cause: causeFault, reason: "message in more than 64 fragments"}
+	endFraming    = ending{code: CloseProtocol, cause: causeFault, reason: "bad frame header"}
+	endDribble    = ending{code: CloseViolation, cause: causeFault, reason: "message took more than 10 s from first to last byte"}
+	endSeq        = ending{code: CloseViolation, cause: causeFault, reason: "seq does not increase"}
+	endText       = ending{code: CloseViolation, cause: causeFault, reason: "frame is not of the type that the subprotocol uses"}
+	endShutdown   = ending{code: CloseInternal, cause: causeInternal, reason: "the log takes no more points"}
+	endUnrecorded = ending{code: CloseOverloaded, cause: causeInternal, reason: "an answer could not be recorded"}
+	endBroken     = ending{cause: causeBroken, reason: "connection lost"}
 )
 
 // closeCodes lists every code, for metrics that start at zero.

@@ -1,5 +1,7 @@
 package devices
 
+import "time"
+
 // Walked is what a walker knows after a stream: whether any message ended, and whether it stands inside one.
 type Walked struct {
 	Ended      int
@@ -25,4 +27,11 @@ func Walk(stream []byte, n int) Walked {
 		out.Ended = 0
 	}
 	return out
+}
+
+// Impatient is an uplink that waits no longer than d for the log.
+func Impatient(h *Handler, d time.Duration) *Uplink {
+	u := NewUplink(h)
+	u.wait = d
+	return u
 }

@@ -6,20 +6,6 @@ import (
 	"github.com/fairlead-hub/fairlead/devices"
 )
 
-func FuzzParseSelector(f *testing.F) {
-	for _, s := range []string{"", "a=b", "a!=b,c in (d,e),!f", "a notin (b)", "a in (", ",,", "a in (b,c),d"} {
-		f.Add(s)
-	}
-	labels := map[string]string{"a": "b"}
-	f.Fuzz(func(t *testing.T, s string) {
-		sel, err := devices.ParseSelector(s)
-		if err == nil {
-			sel.Matches(labels)
-			sel.Matches(nil)
-		}
-	})
-}
-
 // FuzzWalker holds that the way a stream is cut into reads changes nothing.
 func FuzzWalker(f *testing.F) {
 	f.Add(cat(text(point(1)), maskedFrame(0x01, []byte("a")), maskedFrame(0x89, nil), maskedFrame(0x80, make([]byte, 300))), byte(3))

@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -18,7 +17,9 @@ const helloTime = 10 * time.Second
 
 // handle decodes one message and does what it asks.
 func (s *Session) handle(data []byte) {
-	frame, err := s.scratch.decoder.Decode(s.codec, data)
+	d := &s.scratch.decoder
+	d.Device, d.MaxPoints, d.Number = s.device, s.host.cfg.PointsPerFrame, s.lastSeq+1
+	frame, err := d.Decode(s.codec, data)
 	if err != nil {
 		s.refuse(data, err)
 		return
@@ -29,7 +30,7 @@ func (s *Session) handle(data []byte) {
 	m := s.host.metrics
 	switch f := frame.(type) {
 	case *wire.Telemetry:
-		m.framesIn[frameTelemetry].Inc()
+		s.scratch.frames++
 		s.telemetry(data, f)
 		return
 	case *wire.Answer:
@@ -116,11 +117,8 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 		s.reject(data, t.NewReject(wire.TooManyPoints, most, "", "more points than a frame may hold"))
 		return
 	}
-	if !s.wait(func() bool { return len(s.pending) < s.host.cfg.UnackedFrames }) || !s.open() {
+	if !s.open() || !s.expect(t.Seq) {
 		return
-	}
-	if t.Seq != 0 {
-		s.expect(t.Seq)
 	}
 	s.busy.Store(true)
 	err := s.source.Append(t)
@@ -144,10 +142,15 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 // open opens the way into the log, anew if the record's labels have changed: then what is under way goes first, since
 // the old way tells nobody once it is closed.
 func (s *Session) open() bool {
+	state := s.host.records.changes.Load()
+	if s.source != nil && state == s.checked {
+		return true // nothing has changed since the last frame
+	}
 	rec, ok := s.host.records.Record(s.device)
 	if !ok {
 		return false // the record went; the session is about to
 	}
+	s.checked = state
 	if s.source != nil {
 		if sameMap(s.labels, rec.Labels) {
 			return true
@@ -164,10 +167,19 @@ func (s *Session) open() bool {
 
 func sameMap(a, b map[string]string) bool { return len(a) == 0 && len(b) == 0 || maps.Equal(a, b) }
 
-func (s *Session) expect(seq uint64) {
+// expect waits for room among the unacknowledged frames and takes it; false if the session is to end. Only the reader
+// takes room, so what was free stays free.
+func (s *Session) expect(seq uint64) bool {
+	room := func() bool { return len(s.pending) < s.host.cfg.UnackedFrames }
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = append(s.pending, seq)
+	if !s.waitLocked(room) {
+		return false
+	}
+	if seq != 0 {
+		s.pending = append(s.pending, seq)
+	}
+	return true
 }
 
 // forget takes back the newest expectation: its frame was not taken.
@@ -189,21 +201,25 @@ func (s *Session) answer(f *wire.Answer) {
 	s.mu.Unlock()
 	ans := *f
 	ans.Result = slices.Clone(f.Result)
-	s.host.commands.Answered(s.attachment(), &ans, func(err error) { s.recorded(ans.ID, err) })
+	s.host.commands.Answered(s.attachment(), &ans, func(err error) { s.recorded(&ans, err) })
 }
 
-// recorded hears that an answer is durable, and tells the device that it may forget it.
-func (s *Session) recorded(id string, err error) {
+// recorded hears that an answer is durable. The device may then forget a result; accept and progress are no answers that it
+// keeps. A device whose answer could not be recorded comes back later and says it again.
+func (s *Session) recorded(ans *wire.Answer, err error) {
 	s.mu.Lock()
 	s.answers--
 	s.roomLocked()
 	s.mu.Unlock()
 	if err != nil {
-		// Without its ack the device keeps the answer and sends it again.
-		s.host.log.Warn("answer not recorded", keyDevice, s.device, "command", id, keyErr, err)
+		s.host.log.Warn("answer not recorded", keyDevice, s.device, "command", ans.ID, keyErr, err)
+		s.stop(endUnrecorded)
 		return
 	}
-	_ = s.send(&wire.Ack{ID: id}, nil) // a session that has ended gets the answer again
+	if ans.Kind != wire.Result {
+		return
+	}
+	_ = s.send(&wire.Ack{ID: ans.ID}, nil) // a session that has ended gets the answer again
 }
 
 // hello puts what the device says of itself into its record, if that is news.
@@ -217,7 +233,7 @@ func (s *Session) hello(h *wire.Hello) {
 		return
 	}
 	for i := range h.Commands {
-		h.Commands[i].Params = json.RawMessage(slices.Clone(h.Commands[i].Params))
+		h.Commands[i].Params = slices.Clone(h.Commands[i].Params)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
 	defer cancel()
@@ -236,9 +252,9 @@ func (s *Session) report(f *wire.StateReport) {
 	}
 	r := *f
 	r.Reported = slices.Clone(f.Reported)
-	s.busy.Store(true)
-	s.host.states.Reported(s.attachment(), &r)
-	s.busy.Store(false)
+	if err := s.host.states.Reported(s.attachment(), &r); err != nil {
+		s.note("state_refused", clip(err.Error()))
+	}
 }
 
 // renew takes a fresh token, verified like the one at connect.

@@ -32,6 +32,7 @@ type Handler struct {
 	commands  CommandSink
 	states    StateSink
 	origins   []string
+	stalled   func() error
 	turns     chan struct{}
 	connects  *connectLimit
 	upgrader  websocket.Upgrader
@@ -43,12 +44,16 @@ type HandlerOptions struct {
 	Commands  CommandSink
 	States    StateSink
 	Origins   []string // that browsers may connect from
+	// Stalled reports why telemetry is not taken at present, or nil. While it is not, nobody new is let in: those who are
+	// on line wait, and each more would only wait too. Nil: it always is taken.
+	Stalled func() error
 }
 
 // NewHandler returns the endpoint that fills the registry.
 func NewHandler(r *Registry, o HandlerOptions) *Handler {
 	return &Handler{
 		Registry: r, telemetry: o.Telemetry, commands: o.Commands, states: o.States, origins: o.Origins,
+		stalled:  o.Stalled,
 		turns:    make(chan struct{}, max(r.cfg.MaxHandshakes, 1)),
 		connects: newConnectLimit(r.cfg.ConnectsPerMinute),
 		upgrader: websocket.Upgrader{
@@ -72,11 +77,14 @@ func (noBuffers) Put(any)  {}
 // ServeHTTP makes a session of the request, and returns once it runs on a goroutine of its own: net/http's would keep
 // its buffers for as long as the device stays.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := h.serve(w, r)
-	if p == nil {
-		return
+	if p := h.serve(w, r); p != nil {
+		h.metrics.refuse(p.Code)
+		h.tell(w, p)
 	}
-	h.metrics.refuse(p.Code)
+}
+
+// tell answers a request that was refused, with the headers that belong to its status.
+func (h *Handler) tell(w http.ResponseWriter, p *problem.Document) {
 	p.Time = h.now().UnixMilli()
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
@@ -95,6 +103,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Documen
 	req, p := h.screen(r)
 	if p != nil {
 		return p
+	}
+	if h.stalled != nil && h.stalled() != nil {
+		return refuse503(refuseStalled, "this hub stores nothing at present")
 	}
 	if h.seats.Add(1) > h.most {
 		h.seats.Add(-1)

@@ -105,7 +105,7 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	t.Run("no upgrade", func(t *testing.T) {
-		resp, err := http.Get(strings.Replace(h.url, "ws://", "http://", 1)) //nolint:noctx // a test on loopback
+		resp, err := http.Get(strings.Replace(h.url, "ws://", "http://", 1))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,6 +135,9 @@ func (h *hub) serve(handler http.Handler, ownBus bool) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", handler)
+	if endpoint, ok := handler.(*devices.Handler); ok {
+		mux.Handle("/v1/device/telemetry", devices.NewUplink(endpoint))
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	h.url = "ws://" + l.Addr().String() + "/v1/device"
 	parts, endParts := context.WithCancel(context.Background())

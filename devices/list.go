@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
+
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // Bounds of a page of devices.
@@ -16,7 +18,7 @@ const (
 
 // Query chooses records. Zero values choose everything.
 type Query struct {
-	Selector Selector
+	Selector selector.Selector
 	Status   Status // online, offline, never, or empty
 	Search   string // part of an id, model, firmware or label value, in any case
 	Cursor   string // of the page before
@@ -49,7 +51,7 @@ func (r *Records) List(q Query, status func(device string) Status) (Page, error)
 	search := strings.ToLower(q.Search)
 	var page Page
 	for _, rec := range r.ordered(after) {
-		if search != "" && !strings.Contains(rec.search, search) || !q.Selector.Matches(rec.Labels) {
+		if search != "" && !strings.Contains(rec.search, search) || !q.Selector.Match(rec.Labels) {
 			continue
 		}
 		if q.Status != "" && status(rec.ID) != q.Status {

@@ -40,12 +40,20 @@ const (
 	refuseDraining     = "draining"
 	refuseFull         = "too_many_sessions"
 	refuseBusy         = "too_many_handshakes"
+	refuseStalled      = "log_stalled"
 	refuseBroken       = "handshake_broken"
+	refuseMethod       = "method_not_allowed"
+	refuseMedia        = "media_type_not_known"
+	refuseTooBig       = "body_too_big"
+	refuseBody         = "body_incomplete"
+	refusePosts        = "too_many_posts"
+	refuseLog          = "log_takes_nothing"
 )
 
 var refusals = []string{
 	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
-	refuseDraining, refuseFull, refuseBusy, refuseBroken, "token_not_verified",
+	refuseDraining, refuseFull, refuseBusy, refuseStalled, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
+	refuseLog, "token_not_verified",
 }
 
 type metrics struct {
@@ -60,6 +68,7 @@ type metrics struct {
 	bytes    prometheus.Counter
 	acks     prometheus.Counter
 	pings    prometheus.Counter
+	posts    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -78,7 +87,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_devices_sessions", Help: "Live sessions on this node.",
 		}),
 		connects: counter("connects_total", "Sessions started."),
-		refused:  vec("refusals_total", "Connects refused, by code.", "code"),
+		refused:  vec("refusals_total", "Connects and posts refused, by code.", "code"),
 		closed:   vec("closes_total", "Sessions ended, by close code (0: the socket was lost).", "code"),
 		ended:    vec("ends_total", "Sessions ended, by cause.", "cause"),
 		bytes:    counter("received_bytes_total", "Bytes of frames received."),
@@ -103,6 +112,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		if c != auth.UnknownKey && c != auth.BadSignature {
 			m.refused.WithLabelValues(string(c))
 		}
+	}
+	m.posts = vec("posts_total", "Telemetry posted by HTTP, by what became of it.", "outcome")
+	for _, outcome := range []string{postStored, postRejected, postRefused} {
+		m.posts.WithLabelValues(outcome)
 	}
 	m.closed.WithLabelValues("0")
 	for _, c := range closeCodes {
@@ -140,4 +153,12 @@ func known(code CloseCode) bool {
 		}
 	}
 	return false
+}
+
+// tally counts what a session handled since it was idle last: counters are shared by all sessions, and dear to those
+// that are busy at once.
+func (m *metrics) tally(sc *scratch) {
+	m.framesIn[frameTelemetry].Add(float64(sc.frames))
+	m.bytes.Add(float64(sc.bytes))
+	sc.frames, sc.bytes = 0, 0
 }

@@ -53,7 +53,7 @@ func appendFrame(dst []byte, opcode byte, payload []byte) []byte {
 }
 
 func (s *Session) opcode() byte {
-	if s.codec == wire.CBOR {
+	if s.codec.Binary() {
 		return websocket.BinaryMessage
 	}
 	return websocket.TextMessage

@@ -12,7 +12,7 @@ import (
 // Status says whether a device is on line.
 type Status string
 
-// The statuses. Never is a device that was not on line since its record was made.
+// The statuses. Never is a device that was not on line since its record was made; it may have been seen, by what it posts.
 const (
 	Online  Status = "online"
 	Offline Status = "offline"
@@ -127,7 +127,7 @@ func (p *Presence) Status(device string) Status {
 
 func (e *presenceEntry) status() Status {
 	switch {
-	case e == nil || !e.online && e.seen == 0:
+	case e == nil || !e.online && e.epoch == 0:
 		return Never
 	case e.online:
 		return Online
@@ -143,6 +143,9 @@ func (p *Presence) State(device string) State {
 	e := s.m[device]
 	st := State{Device: device, Status: e.status()}
 	if st.Status == Never {
+		if e != nil && e.seen != 0 {
+			st.LastSeen = time.UnixMilli(e.seen) // it posts, and never holds a link
+		}
 		return st
 	}
 	st.Cause, st.Link, st.Node, st.Session, st.Epoch = e.cause, e.link, e.node, e.session, e.epoch
@@ -193,6 +196,19 @@ func (p *Presence) connected(device, session string) (epoch uint64) {
 	s.mu.Unlock()
 	p.note(device)
 	return epoch
+}
+
+// heard records that a device was seen, without a link that would make it on line.
+func (p *Presence) heard(device string) {
+	now := p.opts.Now()
+	s := p.shard(device)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(device)
+	e.seen, s.dirty = now.UnixMilli(), true
+	if e.node == "" {
+		e.node = p.opts.Node // who keeps when it was seen
+	}
 }
 
 // disconnected ends the presence of one session. A later epoch is not touched by what an earlier one still says.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -41,7 +42,8 @@ type Records struct {
 	log   *slog.Logger
 	ready chan struct{}
 
-	once sync.Once
+	once    sync.Once
+	changes atomic.Uint64 // rises with each change of any record, once it is in memory
 
 	mu        sync.RWMutex // guards all below
 	byID      map[string]*Record
@@ -68,6 +70,15 @@ func (r *Records) observe(fn func(old, now *Record)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.observers = append(r.observers, fn)
+}
+
+// OnDelete calls fn for each record that is deleted from now on, on whichever node. fn must not block.
+func (r *Records) OnDelete(fn func(id string)) {
+	r.observe(func(old, now *Record) {
+		if now == nil {
+			fn(old.ID)
+		}
+	})
 }
 
 // Run watches the bucket until ctx ends.
@@ -174,6 +185,7 @@ func (r *Records) store(id string, rec *Record, revision uint64) {
 		r.byID[id] = rec
 		r.place(old, rec)
 	}
+	r.changes.Add(1)
 	observers := r.observers
 	r.mu.Unlock()
 	if old == nil && rec == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/internal/bus"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // openRecords watches the records of a bus until the test ends.
@@ -141,7 +142,6 @@ func TestListPagesSelectsAndSearches(t *testing.T) {
 	}{
 		{"", "", "", 25},
 		{"site=p7", "", "", 13},
-		{"site==p7", "", "", 13},
 		{"site!=p7", "", "", 12},
 		{"site", "", "", 13},
 		{"!site", "", "", 12},
@@ -153,7 +153,7 @@ func TestListPagesSelectsAndSearches(t *testing.T) {
 		{"", "", devices.Online, 1},
 		{"site=p7", "", devices.Never, 12},
 	} {
-		sel, err := devices.ParseSelector(c.selector)
+		sel, err := selector.Parse(c.selector)
 		if err != nil {
 			t.Fatalf("%q: %v", c.selector, err)
 		}
@@ -173,11 +173,6 @@ func TestListPagesSelectsAndSearches(t *testing.T) {
 		}
 		if len(got) != c.want || pages != max(1, (c.want+3)/4) {
 			t.Errorf("%+v: %d devices on %d pages", c, len(got), pages)
-		}
-	}
-	for _, bad := range []string{"a b", "=x", "a in (b", "a,", "a like (b)", "a.*=1,", "é=1"} {
-		if _, err := devices.ParseSelector(bad); !errors.Is(err, devices.ErrInvalid) {
-			t.Errorf("selector %q: %v", bad, err)
 		}
 	}
 	if _, _, err := dir.List(devices.Query{Cursor: "!"}); !errors.Is(err, devices.ErrInvalid) {
@@ -223,7 +218,7 @@ func BenchmarkList(b *testing.B) {
 	start := time.Now()
 	r := openRecords(b, nats)
 	b.Logf("%d records read in %s", r.Len(), time.Since(start))
-	sel, err := devices.ParseSelector("site=p49,room in (b1,b2,b3)")
+	sel, err := selector.Parse("site=p49,room in (b1,b2,b3)")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -185,8 +185,12 @@ func (r *Registry) write(ctx context.Context, device string, frame any) (Attachm
 	}
 	select {
 	case err := <-written:
-		if err != nil {
+		if errors.Is(err, errEnded) {
 			return Attachment{}, fmt.Errorf("%w: %w", ErrNotConnected, err)
+		}
+		if err != nil {
+			// Part of it may have left, and more than this frame: the device may have it.
+			return s.attachment(), fmt.Errorf("write to device: %w", err)
 		}
 		return s.attachment(), nil
 	case <-ctx.Done():

@@ -24,18 +24,8 @@ func (h *Handler) screen(r *http.Request) (request, *problem.Document) {
 	if p := checkUpgrade(r); p != nil {
 		return request{}, p
 	}
-	if tokenInQuery(r.URL.RawQuery) {
-		return request{}, refuse400(refuseQueryToken, "a token in the address ends up in logs").
-			WithHint("send it as Authorization: Bearer <JWT>, or as subprotocol bearer.<JWT>")
-	}
-	for _, origin := range r.Header.Values("Origin") {
-		if !h.allowed(origin) {
-			return request{}, problem.New(http.StatusForbidden, refuseOrigin, "pages of this origin may not connect").
-				WithHint("devices send no Origin; for a browser page list it in auth.origins")
-		}
-	}
-	if h.draining() {
-		return request{}, refuse503(refuseDraining, "this node is shutting down")
+	if p := h.screenAny(r); p != nil {
+		return request{}, p
 	}
 	req, p := offered(r)
 	if p != nil {
@@ -43,6 +33,24 @@ func (h *Handler) screen(r *http.Request) (request, *problem.Document) {
 	}
 	p = bearer(r, &req)
 	return req, p
+}
+
+// screenAny looks at what every request of a device has in common.
+func (h *Handler) screenAny(r *http.Request) *problem.Document {
+	if tokenInQuery(r.URL.RawQuery) {
+		return refuse400(refuseQueryToken, "a token in the address ends up in logs").
+			WithHint("send it as Authorization: Bearer <JWT>, or as subprotocol bearer.<JWT>")
+	}
+	for _, origin := range r.Header.Values("Origin") {
+		if !h.allowed(origin) {
+			return problem.New(http.StatusForbidden, refuseOrigin, "pages of this origin may not connect").
+				WithHint("devices send no Origin; for a browser page list it in auth.origins")
+		}
+	}
+	if h.draining() {
+		return refuse503(refuseDraining, "this node is shutting down")
+	}
+	return nil
 }
 
 // checkUpgrade reports what is not the upgrade of RFC 6455, section 4.2.1, before the library does.
@@ -105,18 +113,16 @@ func offered(r *http.Request) (request, *problem.Document) {
 		case isBearer:
 			req.token = token
 		case known:
-		case name == wire.SubprotocolJSON || name == wire.SubprotocolCBOR:
-			known, req.subprotocol = true, true
-			if name == wire.SubprotocolCBOR {
-				req.codec = wire.CBOR
-			}
 		default:
-			others++
+			if req.codec, known = wire.CodecOf(name); !known {
+				others++
+			}
+			req.subprotocol = known
 		}
 	}
 	if !known && others > 0 {
 		return req, refuse400(refuseSubprotocol, "none of the offered subprotocols is known").
-			WithHint("offer " + wire.SubprotocolJSON + " or " + wire.SubprotocolCBOR)
+			WithHint("offer " + wire.SubprotocolJSON + ", or another one of docs/device-protocol.md")
 	}
 	return req, nil
 }

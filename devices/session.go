@@ -30,6 +30,7 @@ type Session struct {
 	trace atomic.Pointer[tracer]
 	heard atomic.Int64 // when the device was last heard, on the registry's clock
 	busy  atomic.Bool  // the reader is held up by the hub itself, not by the device
+	over  atomic.Bool  // end is set
 
 	// owned by read
 	sock      socket
@@ -37,6 +38,7 @@ type Session struct {
 	source    TelemetrySource
 	lastSeq   uint64
 	labels    map[string]string // that source was opened with
+	checked   uint64            // the state of the records that labels were compared with
 	malformed int32
 	pings     pingBudget
 
@@ -52,9 +54,6 @@ type Session struct {
 
 // maxAnswers is how many answers of one session may wait to be recorded.
 const maxAnswers = 64
-
-// errStop ends the reader after the session's end was decided.
-var errStop = errors.New("session ends")
 
 func (s *Session) attachment() Attachment {
 	return Attachment{Device: s.device, Session: s.id, Epoch: s.epoch, Node: s.host.node}
@@ -103,14 +102,19 @@ func (s *Session) rest() {
 	if s.sock.raw != nil {
 		s.sock.detach()
 	}
+	s.host.metrics.tally(s.scratch)
 	s.scratch.release()
 	s.scratch = nil
 }
 
-// next reads and handles one message, or one control frame outside a message.
+// next reads and handles one message, or one control frame outside a message. The usual ones stand whole in the buffer
+// and are handled there; all others, and every fault, are the WebSocket reader's.
 func (s *Session) next() error {
 	if done, err := s.control(); done || err != nil {
 		return err
+	}
+	if s.whole() {
+		return nil
 	}
 	if s.sock.raw == nil {
 		s.rest() // the next message may be long in coming
@@ -127,21 +131,26 @@ func (s *Session) next() error {
 	if err != nil {
 		return err
 	}
+	s.message(byte(kind), data)
+	return nil
+}
+
+// message handles one message.
+func (s *Session) message(kind byte, data []byte) {
 	s.heard.Store(s.host.clock.Load())
 	if s.ending() {
-		return nil // what still comes is not handled
+		return // what still comes is not handled
 	}
-	if byte(kind) != s.opcode() {
+	if !s.codec.Takes(kind == websocket.BinaryMessage) {
 		s.stop(endText)
-		return nil
+		return
 	}
 	if kind == websocket.TextMessage && !utf8.Valid(data) {
 		s.stop(endNotUTF8)
-		return nil
+		return
 	}
-	s.host.metrics.bytes.Add(float64(len(data)))
+	s.scratch.bytes += len(data)
 	s.handle(data)
-	return nil
 }
 
 // readAll reads a message whose size the WebSocket reader bounds.
@@ -161,10 +170,12 @@ func readAll(r io.Reader, buf []byte) ([]byte, error) {
 	}
 }
 
-func (s *Session) ending() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.end != nil
+func (s *Session) ending() bool { return s.over.Load() }
+
+// concludeLocked decides how the session ends.
+func (s *Session) concludeLocked(e *ending) {
+	s.end = e
+	s.over.Store(true)
 }
 
 // stop ends the session by the hub's decision: bye, the close frame, and then the socket, at the latest after
@@ -179,7 +190,7 @@ func (s *Session) endLocked(e ending) {
 	if s.end != nil || s.out.ended {
 		return
 	}
-	s.end = &e
+	s.concludeLocked(&e)
 	s.roomLocked()
 	if e.code != 0 {
 		s.byeLocked(&e)
@@ -218,7 +229,7 @@ func (s *Session) lost(err error) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			e = endSlow
 		}
-		s.end = &e
+		s.concludeLocked(&e)
 	}
 	s.out.ended = true
 	s.roomLocked()
@@ -252,7 +263,7 @@ func (s *Session) settle(err error) {
 	switch {
 	case s.end != nil:
 	case peer:
-		s.end = &e
+		s.concludeLocked(&e)
 		if validEcho(e.code) {
 			s.closeFrameLocked(&ending{code: e.code})
 		} else {
@@ -260,11 +271,11 @@ func (s *Session) settle(err error) {
 		}
 		s.drainLocked()
 	case e.code != 0:
-		s.end = &e
+		s.concludeLocked(&e)
 		s.byeLocked(&e)
 		s.drainLocked()
 	default:
-		s.end = &e
+		s.concludeLocked(&e)
 		s.out.ended = true
 	}
 }
@@ -300,6 +311,11 @@ func (s *Session) join() {
 func (s *Session) wait(ready func() bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.waitLocked(ready)
+}
+
+// waitLocked is wait; it lets go of the lock while it blocks.
+func (s *Session) waitLocked(ready func() bool) bool {
 	for !ready() {
 		if s.end != nil {
 			return false

@@ -41,6 +41,6 @@ type CommandSink interface {
 
 // StateSink hears the states that devices report.
 type StateSink interface {
-	// Reported hands over a report. It does not block for long.
-	Reported(a Attachment, r *wire.StateReport)
+	// Reported hands over a report. It does not block; an error, which the device is told, says that it was not taken.
+	Reported(a Attachment, r *wire.StateReport) error
 }

@@ -54,6 +54,8 @@ type scratch struct {
 	br      *bufio.Reader
 	message []byte
 	decoder wire.Decoder
+
+	frames, bytes int // of telemetry, and of all messages; counted while busy, told when idle
 }
 
 var scratches = sync.Pool{New: func() any {

@@ -266,8 +266,20 @@ func TestDeviceStopsOrComesBack(t *testing.T) {
 		code  int
 		final bool
 	}{
-		{1001, false}, {1009, false}, {1011, false}, {1012, false}, {1013, false}, {4400, false}, {4401, false}, {4408, false},
-		{4429, false}, {4499, false}, {4500, true}, {4501, true}, {4502, true}, {4999, true},
+		{1001, false},
+		{1009, false},
+		{1011, false},
+		{1012, false},
+		{1013, false},
+		{4400, false},
+		{4401, false},
+		{4408, false},
+		{4429, false},
+		{4499, false},
+		{4500, true},
+		{4501, true},
+		{4502, true},
+		{4999, true},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.code), func(t *testing.T) {

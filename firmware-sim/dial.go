@@ -86,7 +86,7 @@ func (u *Uplink) dial(ctx context.Context, device string, fresh bool) (*websocke
 		ReadBufferSize: readBuffer, WriteBufferSize: writeBuffer, WriteBufferPool: &writeBuffers,
 		Proxy: http.ProxyFromEnvironment,
 	}
-	conn, resp, err := dialer.DialContext(ctx, u.URL, http.Header{"Authorization": {"Bearer " + token}})
+	conn, resp, err := dialer.DialContext(ctx, u.URL, http.Header{"Authorization": {"Bearer " + token}}) //nolint:bodyclose // the body of a refused handshake is in memory and needs no closing
 	if err != nil {
 		if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 			return nil, refusalOf(resp)

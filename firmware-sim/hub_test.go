@@ -52,7 +52,6 @@ type hub struct {
 	mu       sync.Mutex
 	requests int
 	sessions int
-	tokens   []string
 	kept     map[string][]stored // by device, in order of storing
 	faults   []string            // of devices against the protocol
 }

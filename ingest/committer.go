@@ -32,6 +32,7 @@ type Options struct {
 	PointsPerFrame int
 	Publisher      Publisher
 	Types          jetstream.KeyValue                     // where the types of fields are kept; nil: in this process alone
+	Room           func() error                           // why the log must take nothing more, or nil; nil: it always may
 	Live           func(device string, t *wire.Telemetry) // points of watched devices; must not block
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
@@ -60,6 +61,7 @@ type Committer struct {
 	rules        rules
 	tags         []string
 	types        *types
+	space        func() error
 	live         func(string, *wire.Telemetry)
 	now          func() time.Time
 	log          *slog.Logger
@@ -86,6 +88,7 @@ type Committer struct {
 	sealed  chan *batch
 
 	stalled atomic.Pointer[error] // why the log takes nothing, or nil
+	cramped bool                  // there was no room when it was last looked for; owned by Run
 }
 
 // batch is an open or sealed batch.
@@ -116,12 +119,16 @@ func New(o Options) (*Committer, error) {
 	c := &Committer{
 		pub: o.Publisher, rules: newRules(o.Config, o.PointsPerFrame), tags: o.Config.Tags,
 		types: newTypes(o.Types, o.Config.TotalSeries), live: o.Live, now: o.Now, log: o.Log, metrics: m,
+		space:      o.Room,
 		batchBytes: o.Config.BatchBytes - batchHeader, deviceFields: o.Config.DeviceFields, deviceSeries: deviceSeries,
 		devices: make(map[string]*device), open: &batch{id: 1},
 		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight), ready: make(chan struct{}), stop: make(chan struct{}),
 	}
 	if c.now == nil {
 		c.now = clockNow
+	}
+	if c.space == nil {
+		c.space = func() error { return nil }
 	}
 	if c.live == nil {
 		c.live = func(string, *wire.Telemetry) {}
@@ -252,8 +259,13 @@ func (c *Committer) finish() {
 		c.seal()
 		c.mu.Lock()
 		left = c.open.bytes
+		lines := c.open.lines()
 		c.mu.Unlock()
 		if left == 0 {
+			return
+		}
+		if c.cramped {
+			c.metrics.abandoned.Add(float64(lines)) // never acked; their devices hold them
 			return
 		}
 	}
@@ -261,6 +273,9 @@ func (c *Committer) finish() {
 
 // seal sends off the open batch, if it has something and there is a reason to.
 func (c *Committer) seal() {
+	if !c.hasRoom() {
+		return
+	}
 	c.mu.Lock()
 	b := c.open
 	if b.bytes == 0 || c.holding || c.flying >= inFlight || c.flying > 0 && !c.full(b) && !c.closed {
@@ -299,12 +314,37 @@ func (c *Committer) await(b *batch) error {
 	if b.err != nil {
 		return b.err
 	}
+	late := time.NewTimer(publishTimeout)
+	defer late.Stop()
 	select {
 	case <-b.future.Ok():
 		return nil
 	case err := <-b.future.Err():
 		return err
+	case <-late.C:
+		// A log that cannot write does not answer at all.
+		return errUnanswered
 	}
+}
+
+var errUnanswered = fmt.Errorf("no answer to a publish in %s", publishTimeout)
+
+// roomRetry is how long the committer waits before it looks again whether there is room.
+const roomRetry = 100 * time.Millisecond
+
+// hasRoom reports whether the log may take more. While it may not, the open batch fills, and then devices wait.
+func (c *Committer) hasRoom() bool {
+	err := c.space()
+	if err != nil {
+		if !c.cramped {
+			c.stall(err)
+		}
+		time.AfterFunc(roomRetry, c.ring)
+	} else if c.cramped {
+		c.stall(nil)
+	}
+	c.cramped = err != nil
+	return err == nil
 }
 
 // settle tells the sources of b that it is stored, and reuses its room.
@@ -380,9 +420,12 @@ func (c *Committer) publish(ctx context.Context, b *batch) bool {
 		if ctx.Err() != nil && wait > retryFirst {
 			return false
 		}
-		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
-		_, err := c.pub.Publish(attempt, bus.TelemetrySubject, b.msg)
-		cancel()
+		err := c.space()
+		if err == nil {
+			attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+			_, err = c.pub.Publish(attempt, bus.TelemetrySubject, b.msg)
+			cancel()
+		}
 		if err == nil {
 			return true
 		}
@@ -415,8 +458,12 @@ func (c *Committer) stall(err error) {
 
 // Healthy reports why the log takes no points, or nil.
 func (c *Committer) Healthy() error {
-	if err := c.stalled.Load(); err != nil {
-		return fmt.Errorf("log: %w", *err)
+	err := c.space()
+	if stalled := c.stalled.Load(); err == nil && stalled != nil {
+		err = *stalled
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
 	}
 	return nil
 }

@@ -28,12 +28,14 @@ type device struct {
 // shape is a measurement and its fields, in the order in which they were first seen.
 type shape struct {
 	measurement string
+	plain       bool // its series without tags is counted
 	slots       []*slot
 }
 
 // slot is one field: its type and last value.
 type slot struct {
 	name  string
+	label []byte // ",name=" as it is rendered
 	kind  kind
 	value []byte
 	time  int64
@@ -58,20 +60,20 @@ func (d *device) shapeLocked(measurement []byte) *shape {
 	return nil
 }
 
-// slot finds a field. Frames of one firmware repeat their order, so position at is tried first.
-func (s *shape) slot(name []byte, at int) *slot {
+// slot finds a field and its place. Frames of one firmware repeat their order, so position at is tried first.
+func (s *shape) slot(name []byte, at int) (f *slot, place int) {
 	if s == nil {
-		return nil
+		return nil, -1
 	}
 	if at < len(s.slots) && s.slots[at].name == string(name) {
-		return s.slots[at]
+		return s.slots[at], at
 	}
-	for _, f := range s.slots {
+	for i, f := range s.slots {
 		if f.name == string(name) {
-			return f
+			return f, i
 		}
 	}
-	return nil
+	return nil, -1
 }
 
 // addSlotLocked makes room for a field that was not seen before.
@@ -81,7 +83,7 @@ func (d *device) addSlotLocked(measurement, name []byte, k kind) *slot {
 		d.shapes = append(d.shapes, shape{measurement: string(measurement)})
 		s = &d.shapes[len(d.shapes)-1]
 	}
-	f := &slot{name: string(name), kind: k}
+	f := &slot{name: string(name), label: []byte("," + string(name) + "="), kind: k}
 	s.slots = append(s.slots, f)
 	d.fields++
 	return f

@@ -1,6 +1,28 @@
 package ingest
 
-import "strings"
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// RenderLine returns the line protocol of a frame, or why it is refused.
+func RenderLine(s *Source, t *wire.Telemetry) ([]byte, error) {
+	for {
+		rej := s.render(t, time.Now().UnixNano())
+		switch {
+		case rej == nil:
+			return s.buf, nil
+		case rej != errUnsettled:
+			return nil, rej
+		}
+		if err := s.settleTypes(t); err != nil {
+			return nil, errors.Join(err)
+		}
+	}
+}
 
 // BatchLines returns the lines of an encoded batch.
 func BatchLines(b []byte) ([]string, error) {

@@ -14,7 +14,6 @@ import (
 
 // The bounds of a point [device-protocol, Delivery rules].
 const (
-	maxName     = 64
 	maxTagValue = 256
 	maxText     = 4096
 	maxTags     = 8
@@ -46,38 +45,8 @@ func (r *rules) integer(field string) bool {
 	return false
 }
 
-// nameBytes tells which bytes a name may hold: 1 anywhere, 2 not first.
-var nameBytes = func() (t [256]uint8) {
-	for c := range t {
-		switch b := byte(c); {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b == '_':
-			t[c] = 1
-		case b >= '0' && b <= '9', b == '.', b == '-':
-			t[c] = 2
-		}
-	}
-	return t
-}()
-
 // nameFault says what is wrong with a measurement, tag key or field key, or "".
-func nameFault(name []byte) string {
-	if len(name) == 0 || len(name) > maxName {
-		return "name must have 1 to 64 characters"
-	}
-	if nameBytes[name[0]] != 1 {
-		return "name must start with a letter or underscore"
-	}
-	for _, c := range name[1:] {
-		if nameBytes[c] == 0 {
-			return "name may hold A-Z a-z 0-9 _ . - only"
-		}
-	}
-	switch string(name) {
-	case "time", "_time", "_measurement", "_field", "_start", "_stop":
-		return "name is reserved by InfluxDB; choose another"
-	}
-	return ""
-}
+func nameFault(name []byte) string { return wire.NameFault(name) }
 
 // textFault says what is wrong with a tag value or string, or "".
 func textFault(b []byte, limit int) string {

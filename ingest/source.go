@@ -125,8 +125,11 @@ func (s *Source) render(t *wire.Telemetry, now int64) *wire.Reject {
 // point checks one point and writes its line.
 func (s *Source) point(t *wire.Telemetry, i int, now int64) *wire.Reject {
 	p := &t.Points[i]
-	if why := nameFault(p.Measurement); why != "" {
-		return t.NewReject(wire.InvalidMeasurement, i, "measurement", why)
+	shape := s.dev.shapeLocked(p.Measurement)
+	if shape == nil { // one that is known was checked
+		if why := nameFault(p.Measurement); why != "" {
+			return t.NewReject(wire.InvalidMeasurement, i, "measurement", why)
+		}
 	}
 	switch {
 	case p.Time > now+int64(s.c.rules.maxAhead):
@@ -140,7 +143,7 @@ func (s *Source) point(t *wire.Telemetry, i int, now int64) *wire.Reject {
 	} else if rej := s.tagged(t, i); rej != nil {
 		return rej
 	}
-	if rej := s.fieldSet(t, i); rej != nil {
+	if rej := s.fieldSet(t, i, shape); rej != nil {
 		return rej
 	}
 	s.buf = append(s.buf, ' ')
@@ -211,7 +214,7 @@ func appendTags(dst []byte, tags []wire.Tag) []byte {
 }
 
 // fieldSet checks the point's fields and writes them.
-func (s *Source) fieldSet(t *wire.Telemetry, i int) *wire.Reject {
+func (s *Source) fieldSet(t *wire.Telemetry, i int, shape *shape) *wire.Reject {
 	p := &t.Points[i]
 	if len(p.Fields) == 0 {
 		return t.NewReject(wire.InvalidField, i, "fields", "at least one that is not null")
@@ -219,36 +222,44 @@ func (s *Source) fieldSet(t *wire.Telemetry, i int) *wire.Reject {
 	if len(p.Fields) > maxFields {
 		return t.NewReject(wire.TooManyFields, i, "fields", strconv.Itoa(len(p.Fields))+" fields, at most "+strconv.Itoa(maxFields)+" a point")
 	}
-	shape := s.dev.shapeLocked(p.Measurement)
-	sep := byte(' ')
+	from := len(s.buf)
+	usual := true // all fields so far are the shape's, in its order; so none is there twice
 	for j := range p.Fields {
 		f := &p.Fields[j]
-		known := shape.slot(f.Key, j)
-		if rej := s.checkField(t, i, j, known); rej != nil {
-			return rej
+		known, at := shape.slot(f.Key, j)
+		usual = usual && at == j
+		if known == nil || !usual {
+			if rej := s.checkField(t, i, j, known); rej != nil {
+				return rej
+			}
 		}
-		s.buf = append(append(append(s.buf, sep), f.Key...), '=')
-		sep = ','
-		if why := s.value(f, s.kindOf(f, known)); why != "" {
+		k := s.kindOf(f, known)
+		if known != nil && known.kind != k {
+			return s.conflict(t, i, j, known.kind, k)
+		}
+		if known != nil {
+			s.buf = append(s.buf, known.label...)
+		} else {
+			s.buf = append(append(append(s.buf, ','), f.Key...), '=')
+		}
+		if why := s.value(f, k); why != "" {
 			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
 		}
 		s.slots = append(s.slots, known)
 	}
+	s.buf[from] = ' ' // the first field follows a blank, not a comma
 	return nil
 }
 
-// checkField checks a field's name and type, and remembers one that is new.
+// checkField checks a field's name, and remembers one that is new.
 func (s *Source) checkField(t *wire.Telemetry, i, j int, known *slot) *wire.Reject {
 	p := &t.Points[i]
 	f := &p.Fields[j]
-	k := s.kindOf(f, known)
 	if known == nil {
 		if why := nameFault(f.Key); why != "" {
 			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
 		}
-		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), k})
-	} else if known.kind != k {
-		return s.conflict(t, i, j, known.kind, k)
+		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), s.kindOf(f, nil)})
 	}
 	for _, other := range p.Fields[:j] {
 		if bytes.Equal(other.Key, f.Key) {
@@ -292,8 +303,16 @@ func (s *Source) value(f *wire.Field, k kind) (why string) {
 func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 	for i := range t.Points {
 		p := &t.Points[i]
+		shape := s.dev.shapeLocked(p.Measurement)
+		plain := len(p.Tags) == 0 && shape != nil
+		if plain && shape.plain {
+			continue
+		}
 		key := seriesKey(p)
 		if _, ok := s.dev.series[key]; ok {
+			if plain {
+				shape.plain = true
+			}
 			continue
 		}
 		if len(s.dev.series) >= s.c.deviceSeries {
@@ -307,7 +326,7 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 	if len(s.fresh) == 0 {
 		return nil
 	}
-	if s.dev.fields+len(s.fresh) > s.c.deviceFields {
+	if s.dev.fields+len(s.fresh) > s.c.deviceFields && s.dev.fields+s.freshNames(t) > s.c.deviceFields {
 		f := s.fresh[0]
 		return t.NewReject(wire.TooManyFields, f.point, "fields", "this device has "+strconv.Itoa(s.dev.fields)+" fields, its limit (ingest.device_fields)")
 	}
@@ -317,6 +336,16 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 		}
 	}
 	return nil
+}
+
+// freshNames counts the frame's new fields: each of many points may bring the same ones.
+func (s *Source) freshNames(t *wire.Telemetry) int {
+	names := make(map[string]struct{}, len(s.fresh))
+	for _, f := range s.fresh {
+		p := &t.Points[f.point]
+		names[string(p.Measurement)+"/"+string(p.Fields[f.field].Key)] = struct{}{} // no name holds a slash
+	}
+	return len(names)
 }
 
 // errUnsettled says that a frame has fields whose types nobody has settled yet. It never leaves this file.
@@ -334,7 +363,7 @@ func (s *Source) admitFieldLocked(t *wire.Telemetry, f freshField) *wire.Reject 
 		return s.conflict(t, f.point, f.field, have, f.kind)
 	}
 	// Two points of one frame may bring the same new field.
-	known := s.dev.shapeLocked(p.Measurement).slot(name, f.field)
+	known, _ := s.dev.shapeLocked(p.Measurement).slot(name, f.field)
 	if known == nil {
 		known = s.dev.addSlotLocked(p.Measurement, name, f.kind)
 	}

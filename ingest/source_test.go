@@ -115,6 +115,20 @@ func TestSeriesAreBounded(t *testing.T) {
 	wantReject(t, src, `{"type":"telemetry","seq":1,"tags":{"k":"new"},"fields":{"x":1}}`, wire.TooManySeries, "tags")
 }
 
+// The first frame of a device may hold many points of the same few fields, as after a long time without the hub.
+func TestFieldsAreCountedOnce(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) { o.Config.DeviceFields = 3 })
+	points := func(n int, fields string) string {
+		return `{"type":"telemetry","seq":1,"points":[` + strings.TrimSuffix(strings.Repeat(`{"fields":{`+fields+`}},`, n), ",") + `]}`
+	}
+	src := c.Open("a", nil, nil)
+	wantTaken(t, src, points(100, `"x":1,"y":2`))
+	wantReject(t, src, points(2, `"z":1,"zz":2`), wire.TooManyFields, "points[0].fields")
+	wantTaken(t, src, points(2, `"z":1`))
+	wantReject(t, src, points(1, `"zz":1`), wire.TooManyFields, "points[0].fields")
+}
+
 // Points without a time get one each, and no two of a device get the same.
 func TestMissingTimesAreUnique(t *testing.T) {
 	b := openBus(t, t.TempDir(), false)

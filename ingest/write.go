@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -10,7 +11,10 @@ import (
 // The wait between two attempts to write.
 const (
 	writeRetryFirst = 100 * time.Millisecond
-	writeRetryMost  = 15 * time.Second
+	writeRetryMost  = 5 * time.Second
+	// awayRetryMost is for a store that does not answer at all: to ask costs it nothing, and when it is back the log is
+	// waiting.
+	awayRetryMost = time.Second
 )
 
 // write stores lines, whatever it takes. It returns only when every line is in the store or with the dead letters, or
@@ -43,8 +47,18 @@ func (w *Writer) write(ctx context.Context, lines []byte) error {
 		if !pause(ctx, max(after, wait/2+rand.N(wait))) {
 			return ctx.Err()
 		}
-		wait = min(2*wait, writeRetryMost)
+		most := writeRetryMost
+		if !answered(err) {
+			most = awayRetryMost
+		}
+		wait = min(2*wait, most)
 	}
+}
+
+// answered reports whether the store said no, and not nothing.
+func answered(err error) bool {
+	var e *StoreError
+	return errors.As(err, &e) && e.Status != 0
 }
 
 // split writes two halves apart; a single line that is refused goes to the dead letters with InfluxDB's own reason.

@@ -103,10 +103,25 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 // Run writes until ctx ends. What is not written then stays in the log. Only one writer may run on a log: two would not
 // keep the order of a device's points.
 func (w *Writer) Run(ctx context.Context) error {
-	cons, err := w.cursor(ctx)
-	if ctx.Err() != nil {
-		return nil
+	for {
+		err := w.run(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// Nothing is lost: what was not written is still in the log, and is read from there again.
+		w.slog.Warn("reading the log was broken off; it begins anew", "err", err)
+		if !pause(ctx, retryMost) {
+			return nil
+		}
 	}
+}
+
+// errBroken says that the log's messages no longer come, or one of them was lost on its way.
+var errBroken = errors.New("cursor in the log is broken")
+
+// run writes until ctx ends or the cursor breaks.
+func (w *Writer) run(ctx context.Context) error {
+	cons, err := w.cursor(ctx)
 	if err != nil {
 		return fmt.Errorf("cursor of the writer: %w", err)
 	}
@@ -126,10 +141,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		w.mu.Unlock()
 		return nil
 	})
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return g.Wait()
 }
 
 // never is longer than any outage: a batch that was dealt out is not sent again while this writer lives, because it is in
@@ -168,38 +180,43 @@ func (w *Writer) read(ctx context.Context, cons jetstream.Consumer) error {
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
 	defer it.Stop()
-	for {
+	for number := uint64(1); ; {
 		msg, err := it.Next()
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-			return ctx.Err()
+			return errors.Join(errBroken, ctx.Err())
 		}
 		if err != nil {
 			w.slog.Warn("read the log", "err", err)
 			continue
 		}
-		if err := w.deal(ctx, msg); err != nil {
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		// A message that was dealt out and lost, with a connection or a server, is never sent again: see never.
+		if meta.Sequence.Consumer != number {
+			return fmt.Errorf("%w: message %d came as number %d, not %d", errBroken, meta.Sequence.Stream, meta.Sequence.Consumer, number)
+		}
+		number++
+		if err := w.deal(ctx, msg, meta.Sequence.Stream); err != nil {
 			return err
 		}
 	}
 }
 
 // deal hands a batch to its lanes. It blocks while too much is in memory.
-func (w *Writer) deal(ctx context.Context, msg jetstream.Msg) error {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
-	}
+func (w *Writer) deal(ctx context.Context, msg jetstream.Msg, seq uint64) error {
 	oldest, lanes, err := readBatch(msg.Data())
 	if err != nil {
 		// It will not become readable; keep it where an operator finds it.
-		w.slog.Error("unreadable batch set aside", "stream_seq", meta.Sequence.Stream, "err", err)
+		w.slog.Error("unreadable batch set aside", "stream_seq", seq, "err", err)
 		w.metrics.unreadable.Inc()
-		if err := w.dead.keepBatch(ctx, meta.Sequence.Stream, msg.Data(), err); err != nil {
+		if err := w.dead.keepBatch(ctx, seq, msg.Data(), err); err != nil {
 			return err
 		}
 		return msg.Ack()
 	}
-	p := &pending{msg: msg, size: len(msg.Data()), oldest: oldest, seq: meta.Sequence.Stream}
+	p := &pending{msg: msg, size: len(msg.Data()), oldest: oldest, seq: seq}
 	if !w.hold(p) {
 		return nil // it is in memory already and came again
 	}
@@ -351,6 +368,7 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	var cut uint64
+	told := false
 	for {
 		select {
 		case <-tick.C:
@@ -374,11 +392,13 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		}
 		if err := w.log.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 			w.acked.Store(true)
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !told {
+				told = true // until it works again
 				w.slog.Warn("cut the log", "err", err)
 			}
 			continue
 		}
+		told = false
 		cut = floor
 	}
 }

@@ -6,6 +6,7 @@
 package fleets
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,6 +61,7 @@ type Update struct {
 	Presence Presence
 	Cause    string // of Presence
 	Answers  []Answer
+	State    json.RawMessage // merge patch [RFC7396] of what it says it is
 }
 
 // Answer is an answer to a command, with how it is known.

@@ -178,6 +178,9 @@ func (t *tasmota) teleLocked(p *plug, name string, m Message) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if name == "STATE" || name == "RESULT" {
+		u.State = p.reported(obj)
+	}
 	updates, err := t.read(u, name, obj, m.Received)
 	return Result{Updates: updates}, err
 }

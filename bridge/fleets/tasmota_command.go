@@ -210,6 +210,7 @@ func (t *tasmota) statLocked(p *plug, name string, m Message) (Result, error) {
 	if answer, ok := p.answer(name, obj, m); ok {
 		u.Answers = []Answer{answer}
 	}
+	u.State = p.reported(obj)
 	switches := map[string]any{}
 	for key, v := range obj {
 		if s, ok := v.(string); ok && isPower(key) {

@@ -63,27 +63,6 @@ func (s answerSink) Answered(device string, ans *wire.Answer, evidence string, r
 	s.router.Observed(device, ans, evidence, recorded)
 }
 
-// announced is what the router needs to know of devices.
-type announced struct{ records *devices.Records }
-
-func (a announced) Known(device string) bool {
-	_, ok := a.records.Record(device)
-	return ok
-}
-
-func (a announced) Spec(device, command string) (spec wire.CommandSpec, said, known bool) {
-	rec, ok := a.records.Record(device)
-	if !ok {
-		return wire.CommandSpec{}, false, false
-	}
-	for _, s := range rec.Commands {
-		if s.Name == command {
-			return s, true, true
-		}
-	}
-	return wire.CommandSpec{}, rec.Announced, false
-}
-
 // commander is the router as the API sees it.
 type commander struct{ router *commands.Router }
 

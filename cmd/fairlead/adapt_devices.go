@@ -9,10 +9,12 @@ import (
 
 	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/commands/twin"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/ingest"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 // fleet is the device records, presence and last values as the API sees them.
@@ -21,6 +23,7 @@ type fleet struct {
 	presence  *devices.Presence
 	minter    *auth.Minter
 	committer *ingest.Committer
+	twin      *twin.Twin
 }
 
 func deviceRefusal(err error) error {
@@ -38,7 +41,7 @@ func deviceRefusal(err error) error {
 }
 
 func (f fleet) List(_ context.Context, q api.DeviceQuery) (api.DevicePage, error) {
-	sel, err := devices.ParseSelector(q.Selector)
+	sel, err := selector.Parse(q.Selector)
 	if err != nil {
 		return api.DevicePage{}, &api.Invalid{Path: "selector", Detail: err.Error()}
 	}
@@ -154,7 +157,13 @@ func (f fleet) Patch(ctx context.Context, id string, p api.DevicePatch) (api.Dev
 }
 
 func (f fleet) Delete(ctx context.Context, id string) error {
-	return deviceRefusal(f.records.Delete(ctx, id, 0))
+	if err := f.records.Delete(ctx, id, 0); err != nil {
+		return deviceRefusal(err)
+	}
+	// Before the caller hears of it, so that a device made anew under this id starts empty. If it fails, the twin, which
+	// has heard of the deletion too, tries again.
+	_ = f.twin.Remove(ctx, id)
+	return nil
 }
 
 func (f fleet) MintToken(_ context.Context, id string, ttl time.Duration) (string, time.Time, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -90,6 +91,12 @@ func (h history) Telemetry(ctx context.Context, q api.HistoryQuery) (api.History
 	})
 	if errors.Is(err, influx.ErrBadRequest) {
 		return api.HistoryAnswer{}, &api.Invalid{Detail: err.Error()}
+	}
+	if errors.Is(err, influx.ErrNoHistory) {
+		return api.HistoryAnswer{}, &api.Invalid{
+			Code: "history_not_supported", Status: http.StatusNotImplemented, Detail: err.Error(),
+			Hint: "ask VictoriaMetrics itself, by MetricsQL: {device=\"" + q.Device + "\"}",
+		}
 	}
 	if err != nil {
 		return api.HistoryAnswer{}, errors.Join(api.ErrUnavailable, err)

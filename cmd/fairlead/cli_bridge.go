@@ -2,17 +2,20 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/configs"
 )
 
 func newBridgeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "bridge", Short: "The MQTT side", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
-	cmd.AddCommand(bridgeStatusCommand(f))
+	cmd.AddCommand(bridgeStatusCommand(f), bridgeTestCommand())
 	return cmd
 }
 
@@ -41,6 +44,54 @@ func bridgeStatusCommand(f *clientFlags) *cobra.Command {
 		return printTopics(cmd, b)
 	}
 	return cmd
+}
+
+// bridgeTestCommand shows what a message would become. It asks no hub: the configuration alone decides.
+func bridgeTestCommand() *cobra.Command {
+	var file, name string
+	cmd := &cobra.Command{
+		Use: "test TOPIC PAYLOAD", Short: "Show what a message would become by the maps and profiles of a configuration", Args: exactArgs(2),
+		Example: `  fairlead bridge test -c fairlead.yaml tele/plug1/SENSOR '{"ENERGY":{"Power":12}}'`,
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().StringVar(&name, "connection", "", "name of the connection (default: all)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cfg, err := configs.Load(file, os.Environ())
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, conn := range cfg.Bridge.Connections {
+			if name != "" && conn.Name != name {
+				continue
+			}
+			found = true
+			explained, err := bridge.Explain(conn, args[0], []byte(args[1]))
+			if err != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: not taken: %v\n", conn.Name, err)
+			}
+			for _, e := range explained {
+				printExplanation(cmd, conn.Name, e)
+			}
+		}
+		if !found {
+			return fmt.Errorf("no connection %q in bridge.connections", name)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func printExplanation(cmd *cobra.Command, connection string, e bridge.Explanation) {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "%s: by %s", connection, e.By)
+	if e.Device != "" {
+		fmt.Fprintf(out, ", device %s", e.Device)
+	}
+	fmt.Fprintln(out)
+	for _, l := range append(e.Lines, e.Says...) {
+		fmt.Fprintf(out, "  %s\n", l)
+	}
 }
 
 func printTopics(cmd *cobra.Command, b api.Bridge) error {

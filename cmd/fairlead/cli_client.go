@@ -87,7 +87,7 @@ func addClientFlags(cmd *cobra.Command) *clientFlags {
 	p.StringVar(&f.url, "url", "", "address of the hub (FAIRLEAD_URL; default "+defaultHubURL+")")
 	p.StringVar(&f.token, "token", "", "operator token (better: FAIRLEAD_TOKEN, which other users of the machine do not see)")
 	p.StringVar(&f.ca, "ca", "", "file with the CA of the hub's certificate (FAIRLEAD_CA)")
-	p.StringVar(&f.ready, "ready-file", "", "take address, CA and token from the file that serve or demo wrote")
+	p.StringVar(&f.ready, "ready-file", os.Getenv(readyVariable), "take address, CA and token from the file that serve or demo wrote (also "+readyVariable+")")
 	p.StringVarP(&f.output, "output", "o", "table", "table or json")
 	cmd.SilenceUsage = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })

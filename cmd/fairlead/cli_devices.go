@@ -99,9 +99,17 @@ func printDevice(cmd *cobra.Command, d api.Device) error {
 	out := cmd.OutOrStdout()
 	t := newTable(out, "DEVICE", d.ID)
 	for _, row := range [][2]string{
-		{"status", deviceStatus(d)}, {"since", moment(d.Since)}, {"last seen", moment(d.LastSeen)}, {"cause", d.Cause},
-		{"link", d.Link}, {"node", d.Node}, {"session", d.Session}, {"model", d.Model}, {"firmware", d.Firmware},
-		{"labels", pairs(d.Labels)}, {"created", moment(d.Created)},
+		{"status", deviceStatus(d)},
+		{"since", moment(d.Since)},
+		{"last seen", moment(d.LastSeen)},
+		{"cause", d.Cause},
+		{"link", d.Link},
+		{"node", d.Node},
+		{"session", d.Session},
+		{"model", d.Model},
+		{"firmware", d.Firmware},
+		{"labels", pairs(d.Labels)},
+		{"created", moment(d.Created)},
 	} {
 		t.row(row[0], row[1])
 	}

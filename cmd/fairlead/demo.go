@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,8 +64,8 @@ func (f demoFlags) run(ctx context.Context, out, logs io.Writer) (err error) {
 	log := newLog(cfg.Log, logs)
 	fleetCtx, stopFleet := context.WithCancel(ctx)
 	defer stopFleet()
-	fleetDone := make(chan error, 1)
-	fleetDone <- nil
+	var fleet sync.WaitGroup
+	var fleetErr error
 	err = serve(ctx, cfg, log, func(ctx context.Context, s served) error {
 		kept := filepath.Join(s.hub.cfg.DataDir, "ready.json")
 		if err := errors.Join(s.ready(kept), s.ready(f.ready)); err != nil {
@@ -76,12 +77,12 @@ func (f demoFlags) run(ctx context.Context, out, logs io.Writer) (err error) {
 			}
 		}
 		f.tell(out, s, kept)
-		<-fleetDone
-		go func() { fleetDone <- f.fleet(fleetCtx, kept, logs) }()
+		fleet.Go(func() { fleetErr = f.fleet(fleetCtx, kept, logs) })
 		return nil
 	})
 	stopFleet()
-	return errors.Join(err, <-fleetDone)
+	fleet.Wait()
+	return errors.Join(err, fleetErr)
 }
 
 func (f demoFlags) dataDir() (string, error) {
@@ -149,8 +150,8 @@ Try, in another terminal:
 
   export FAIRLEAD_READY_FILE=%s
   %s devices list
-  %s send pump-1 set_speed rpm=1200 --wait 10s
-  %s query pump-1 flow
+  %s send pump-2 set_speed rpm=1200 --wait 10s
+  %s query pump-2 flow
 
 `,
 		version(), f.devices, demoPlugs, s.signIn, strings.Replace(s.url, "http", "ws", 1), s.ca,

@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/commands/jobs"
+	"github.com/fairlead-hub/fairlead/commands/twin"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
@@ -51,6 +52,7 @@ type hub struct {
 	registry *devices.Registry
 	handler  *devices.Handler
 
+	twin   *twin.Twin
 	router *commands.Router
 	notes  *annotations
 	jobs   *jobs.Jobs
@@ -64,22 +66,19 @@ type hub struct {
 }
 
 // newHub opens what is durable and builds the rest; nothing serves yet.
-func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (h *hub, err error) {
-	h = &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
+func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, error) {
+	h := &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if h.unlock, err = lockDir(cfg.DataDir); err != nil {
+	unlock, err := lockDir(cfg.DataDir)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.close())
-		}
-	}()
+	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
-		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildCommands, h.buildBridge, h.buildAPI,
+		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildAPI,
 	} {
-		if err = build(ctx); err != nil {
-			return nil, err
+		if err := build(ctx); err != nil {
+			return nil, errors.Join(err, h.close())
 		}
 	}
 	return h, nil
@@ -103,6 +102,7 @@ func (h *hub) dir(name string) string { return filepath.Join(h.cfg.DataDir, name
 func (h *hub) openBus(ctx context.Context) (err error) {
 	h.bus, err = bus.Open(ctx, bus.Options{
 		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
+		MinFree: h.cfg.Ingest.MinFreeBytes,
 		Sizes: bus.Sizes{
 			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
 		},
@@ -154,7 +154,7 @@ func (h *hub) buildIngest(ctx context.Context) error {
 		return err
 	}
 	h.committer, err = ingest.New(ingest.Options{
-		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js,
+		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js, Room: h.bus.Room,
 		Live: liveTelemetry(h.bus.Conn(), h.log), Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
@@ -220,6 +220,18 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	return err
 }
 
+func (h *hub) buildTwin(ctx context.Context) error {
+	documents, err := h.bus.Bucket(ctx, bus.BucketTwins)
+	if err != nil {
+		return err
+	}
+	h.twin = twin.New(twin.Options{
+		Bucket: documents, Link: h.registry, Devices: devices.Directory{Records: h.records, Presence: h.presence}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
+	})
+	h.records.OnDelete(h.twin.Deleted)
+	return nil
+}
+
 func (h *hub) buildCommands(ctx context.Context) (err error) {
 	fleet := jobFleet{h.records, h.presence}
 	h.notes = newAnnotations(h.committer, fleet.Labels, h.log, h.reg)
@@ -232,7 +244,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 	}
 	h.router, err = commands.New(commands.Options{
 		Config: h.cfg.Commands, Bus: h.bus, Node: h.node, Link: links{h}, Presence: h.presence,
-		Devices: announced{h.records}, Policy: policy, Notes: h.notes, Log: h.log, Metrics: h.reg,
+		Devices: devices.Directory{Records: h.records, Presence: h.presence}, Policy: policy, Notes: h.notes, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
@@ -244,7 +256,8 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 		return err
 	}
 	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
-		Telemetry: deviceTelemetry{h.committer}, Commands: commandSink{h.router}, Origins: h.cfg.Auth.Origins,
+		Telemetry: deviceTelemetry{h.committer}, Commands: sessionSink{commandSink{h.router}, h.twin}, States: stateSink{h.twin},
+		Origins: h.cfg.Auth.Origins, Stalled: h.committer.Healthy,
 	})
 	return nil
 }
@@ -252,7 +265,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
-		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, Devices: bridgedDevices{h.records},
+		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
@@ -296,8 +309,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 	h.api, err = api.New(ctx, api.Options{
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
-		Devices:   fleet{h.records, h.presence, h.minter, h.committer}, History: history{h.store}, Commands: commander{h.router},
-		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs},
+		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
+		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
 		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})

@@ -45,7 +45,8 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
 		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newQueryCommand(),
-		newBridgeCommand(), newOperatorsCommand(), newAuditCommand(),
+		newStateCommand(), newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
 	return root
 }

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 )
 
+// readyVariable names the ready file for all commands that talk to a hub.
+const readyVariable = "FAIRLEAD_READY_FILE"
+
 // readyInfo is what --ready-file tells once all parts serve: where everything is and how to get in. Scripts and tests
 // read it; it holds secrets, so only its owner may.
 type readyInfo struct {

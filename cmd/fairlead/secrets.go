@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/fairlead-hub/fairlead/internal/durable"
 )
 
 // secretFrom returns the configured secret, or the one in file, or makes one and keeps it in dir: the hub has no default
@@ -36,7 +38,7 @@ func secretFrom(value, file, dir, name string) (string, error) {
 		return "", fmt.Errorf("read secret: %w", err)
 	}
 	secret := rand.Text()
-	if err := os.WriteFile(kept, []byte(secret+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(kept, []byte(secret+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep secret: %w", err)
 	}
 	return secret, nil

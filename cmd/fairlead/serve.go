@@ -20,6 +20,7 @@ import (
 	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/commands/console"
 	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices"
 )
 
 // serveFlags are what the command line says beside the configuration.
@@ -134,7 +135,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 
 // stages are the parts of the hub in the order in which they start.
 func (h *hub) stages() []stage {
-	var out []stage
+	out := []stage{{name: "bus", run: h.bus.Run}}
 	if h.embedded != nil {
 		out = append(out, stage{name: "store", run: h.embedded.Run})
 	} else {
@@ -148,6 +149,7 @@ func (h *hub) stages() []stage {
 		stage{name: "keys", run: h.hubKeys.Run},
 		stage{name: "annotations", run: h.notes.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
+		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
 		stage{name: "jobs", run: h.jobs.Run, ready: h.jobs.Ready()},
 	)
 	if h.broker != nil {
@@ -155,7 +157,7 @@ func (h *hub) stages() []stage {
 	}
 	return append(out,
 		stage{name: "bridge", run: h.bridge.Run},
-		stage{name: "sessions", run: h.registry.Run},
+		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)
 }
@@ -165,10 +167,14 @@ func (h *hub) prepareStore(ctx context.Context) error {
 	const every = 5 * time.Second
 	told := false
 	for {
-		version, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
+		found, err := h.store.Prepare(ctx, h.cfg.Influx.Retention)
 		if err == nil {
 			h.seedTypes(ctx)
-			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "version", version, "bucket", h.cfg.Influx.Bucket)
+			h.log.Info("influxdb found", "url", h.cfg.Influx.URL, "flavor", found.Flavor, "version", found.Version,
+				"bucket", h.cfg.Influx.Bucket, "history", found.History())
+			if found.Note != "" {
+				h.log.Warn(found.Note, "url", h.cfg.Influx.URL)
+			}
 			break
 		}
 		if ctx.Err() != nil {
@@ -209,6 +215,7 @@ func (h *hub) checks() []check {
 func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", h.handler)
+	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())
@@ -265,7 +272,9 @@ func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger) func(con
 		if err := srv.Shutdown(down); err != nil {
 			_ = srv.Close() // who has not finished by now is cut off
 		}
-		<-failed
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
 		return nil
 	}
 }

@@ -81,7 +81,7 @@ has acked it, sends it again after a break of the link, and carries out commands
 
 func (f *simFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.readyFile, "ready-file", "", "take addresses and secrets from the ready file of a running hub")
+	fs.StringVar(&f.readyFile, "ready-file", os.Getenv(readyVariable), "take addresses and secrets from the ready file of a running hub (also "+readyVariable+")")
 	fs.StringVar(&f.url, "url", "", "address of the hub, such as https://127.0.0.1:8443")
 	fs.StringVar(&f.ca, "ca", "", "file with the CA certificate of the hub")
 	fs.StringVar(&f.operatorToken, "operator-token", "", "token to add the devices with (also FAIRLEAD_TOKEN)")

@@ -13,12 +13,12 @@ func simulate(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	t.Setenv("FAIRLEAD_TOKEN", "")
 	cmd := newSimCommand()
-	var out bytes.Buffer
+	var out, logs bytes.Buffer
 	cmd.SetOut(&out)
-	cmd.SetErr(&out)
+	cmd.SetErr(&logs)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(t.Context())
-	return out.String(), err
+	return out.String() + logs.String(), err
 }
 
 func TestSimCommandTellsWhatIsMissing(t *testing.T) {

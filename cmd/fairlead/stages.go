@@ -15,6 +15,8 @@ type stage struct {
 	run  func(ctx context.Context) error
 	// ready, if set, is waited for before the next stage starts.
 	ready <-chan struct{}
+	// goodbye is how long it takes its time to stop, beside what any stage may need.
+	goodbye time.Duration
 }
 
 // running is a stage at work.
@@ -104,7 +106,7 @@ func (r *running) stop(log *slog.Logger) error {
 			return fmt.Errorf("stop %s: %w", r.name, r.err)
 		}
 		return nil
-	case <-time.After(stopTimeout):
-		return fmt.Errorf("stop %s: still at work after %s", r.name, stopTimeout)
+	case <-time.After(stopTimeout + r.goodbye):
+		return fmt.Errorf("stop %s: still at work after %s", r.name, stopTimeout+r.goodbye)
 	}
 }

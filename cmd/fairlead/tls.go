@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/internal/durable"
 )
 
 // The files of mode auto below data_dir/tls.
@@ -197,5 +198,5 @@ func writePEM(file string, mode fs.FileMode, blocks ...*pem.Block) error {
 	for _, b := range blocks {
 		out = append(out, pem.EncodeToMemory(b)...)
 	}
-	return os.WriteFile(file, out, mode)
+	return durable.WriteFile(file, out, mode)
 }

@@ -21,9 +21,11 @@ type fleet struct {
 func newFleet() *fleet {
 	f := &fleet{devices: map[string]api.Device{}}
 	for _, d := range []api.Device{
-		{ID: "pump-7", Labels: map[string]string{"site": "plant-7"}, Model: "pump", Created: 1, Link: "websocket", Status: api.Online, Since: 2,
+		{
+			ID: "pump-7", Labels: map[string]string{"site": "plant-7"}, Model: "pump", Created: 1, Link: "websocket", Status: api.Online, Since: 2,
 			Commands: []api.CommandSpec{{Name: "start", Params: json.RawMessage(`{"type":"object"}`)}},
-			Keys:     []api.Key{{KID: "k1", Alg: "EdDSA"}}, Last: map[string]api.Value{"env.temp": {Time: 3, Value: 21.5}}},
+			Keys:     []api.Key{{KID: "k1", Alg: "EdDSA"}}, Last: map[string]api.Value{"env.temp": {Time: 3, Value: 21.5}},
+		},
 		{ID: "pump-8", Labels: map[string]string{"site": "plant-8"}, Created: 1, Status: api.Never},
 		{ID: "plug-1", Labels: map[string]string{"site": "plant-7"}, Created: 1, Status: api.Offline, Link: "mqtt:embedded"},
 	} {

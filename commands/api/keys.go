@@ -13,6 +13,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/fairlead-hub/fairlead/internal/durable"
 )
 
 // Keys are the hub's signing keys for operator tokens: PKCS #8 PEM files with Ed25519 keys, one a file, whose name
@@ -110,10 +112,5 @@ func makeKey(dir string) (string, error) {
 	}
 	kid := "operator-" + time.Now().UTC().Format("20060102") + "-" + hex.EncodeToString(suffix)
 	name := filepath.Join(dir, kid+keyFileSuffix)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", err
-	}
-	err = pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return name, errors.Join(err, f.Sync(), f.Close())
+	return name, durable.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }

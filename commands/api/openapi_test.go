@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -19,7 +20,8 @@ import (
 // shapes holds answers against the OpenAPI document.
 type shapes struct {
 	doc      map[string]any
-	compiler *jsonschema.Compiler
+	mu       sync.Mutex
+	compiler *jsonschema.Compiler // guarded by mu
 	routes   *http.ServeMux
 }
 
@@ -109,7 +111,9 @@ func (s *shapes) check(t *testing.T, a *answer, path string) {
 
 func (s *shapes) validate(t *testing.T, a *answer, at string) {
 	t.Helper()
+	s.mu.Lock()
 	schema, err := s.compiler.Compile(at)
+	s.mu.Unlock()
 	if err != nil {
 		t.Errorf("%s: no schema at %s: %v", a.what, at, err)
 		return

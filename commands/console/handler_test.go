@@ -14,15 +14,15 @@ import (
 
 var served = console.Handler()
 
-func ask(t *testing.T, method, path string, headers ...string) *http.Response {
+func ask(t *testing.T, method, path string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	r := httptest.NewRequest(method, path, nil)
+	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
 	served.ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
 func body(t *testing.T, r io.Reader) string {
@@ -47,11 +47,11 @@ func base(t *testing.T) string {
 func TestRoutesAreThePage(t *testing.T) {
 	for _, path := range []string{"/console/", "/console/signin", "/console/devices/pump-7", "/console/devices/a:b_c-1", "/console/commands", "/console/commands/01JD"} {
 		got := ask(t, "GET", path)
-		if got.StatusCode != http.StatusOK || !strings.HasPrefix(got.Header.Get("Content-Type"), "text/html") {
-			t.Errorf("%s: %s %s", path, got.Status, got.Header.Get("Content-Type"))
+		if got.Code != http.StatusOK || !strings.HasPrefix(got.Header().Get("Content-Type"), "text/html") {
+			t.Errorf("%s: %d %s", path, got.Code, got.Header().Get("Content-Type"))
 		}
-		if got.Header.Get("Cache-Control") != "no-cache" {
-			t.Errorf("%s: Cache-Control %q", path, got.Header.Get("Cache-Control"))
+		if got.Header().Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s: Cache-Control %q", path, got.Header().Get("Cache-Control"))
 		}
 	}
 }
@@ -61,15 +61,15 @@ func TestWhatIsNotThere(t *testing.T) {
 		"/console/app.js", "/console/index.html", "/console/v/", "/console/v/0000000000000000/app/main.js",
 		base(t), base(t) + "app", base(t) + "app/", base(t) + "app/../app/main.js", base(t) + "../../../go.mod", "/elsewhere",
 	} {
-		if got := ask(t, "GET", path); got.StatusCode != http.StatusNotFound {
-			t.Errorf("%s: %s, want 404", path, got.Status)
+		if got := ask(t, "GET", path); got.Code != http.StatusNotFound {
+			t.Errorf("%s: %d, want 404", path, got.Code)
 		}
 	}
-	if got := ask(t, "POST", "/console/"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") == "" {
-		t.Errorf("POST: %s", got.Status)
+	if got := ask(t, "POST", "/console/"); got.Code != http.StatusMethodNotAllowed || got.Header().Get("Allow") == "" {
+		t.Errorf("POST: %d", got.Code)
 	}
-	if got := ask(t, "GET", "/console"); got.Header.Get("Location") != "/console/" {
-		t.Errorf("/console leads to %q", got.Header.Get("Location"))
+	if got := ask(t, "GET", "/console"); got.Header().Get("Location") != "/console/" {
+		t.Errorf("/console leads to %q", got.Header().Get("Location"))
 	}
 }
 
@@ -83,11 +83,11 @@ func TestContentTypes(t *testing.T) {
 		"vendor/VERSIONS":         "text/plain; charset=utf-8",
 	} {
 		got := ask(t, "GET", base(t)+file)
-		if got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != want {
-			t.Errorf("%s: %s %q, want %q", file, got.Status, got.Header.Get("Content-Type"), want)
+		if got.Code != http.StatusOK || got.Header().Get("Content-Type") != want {
+			t.Errorf("%s: %d %q, want %q", file, got.Code, got.Header().Get("Content-Type"), want)
 		}
-		if !strings.Contains(got.Header.Get("Cache-Control"), "immutable") {
-			t.Errorf("%s: Cache-Control %q", file, got.Header.Get("Cache-Control"))
+		if !strings.Contains(got.Header().Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: Cache-Control %q", file, got.Header().Get("Cache-Control"))
 		}
 	}
 }
@@ -95,13 +95,13 @@ func TestContentTypes(t *testing.T) {
 func TestRevalidation(t *testing.T) {
 	for _, path := range []string{"/console/", base(t) + "app/main.js"} {
 		for _, encoding := range []string{"", "gzip"} {
-			etag := ask(t, "GET", path, "Accept-Encoding", encoding).Header.Get("ETag")
+			etag := ask(t, "GET", path, "Accept-Encoding", encoding).Header().Get("ETag")
 			again := ask(t, "GET", path, "Accept-Encoding", encoding, "If-None-Match", `"other", `+etag)
-			if again.StatusCode != http.StatusNotModified || body(t, again.Body) != "" {
-				t.Errorf("%s %q with its own etag: %s", path, encoding, again.Status)
+			if again.Code != http.StatusNotModified || body(t, again.Body) != "" {
+				t.Errorf("%s %q with its own etag: %d", path, encoding, again.Code)
 			}
-			if other := ask(t, "GET", path, "Accept-Encoding", encoding, "If-None-Match", `"other"`); other.StatusCode != http.StatusOK {
-				t.Errorf("%s %q with another etag: %s", path, encoding, other.Status)
+			if other := ask(t, "GET", path, "Accept-Encoding", encoding, "If-None-Match", `"other"`); other.Code != http.StatusOK {
+				t.Errorf("%s %q with another etag: %d", path, encoding, other.Code)
 			}
 		}
 	}
@@ -110,13 +110,13 @@ func TestRevalidation(t *testing.T) {
 func TestCompression(t *testing.T) {
 	path := base(t) + "vendor/uplot/uplot.js"
 	plain := ask(t, "GET", path)
-	if plain.Header.Get("Content-Encoding") != "" {
+	if plain.Header().Get("Content-Encoding") != "" {
 		t.Fatal("compressed though not asked to be")
 	}
 	want := body(t, plain.Body)
 	zipped := ask(t, "GET", path, "Accept-Encoding", "br, gzip;q=0.8")
-	if zipped.Header.Get("Content-Encoding") != "gzip" || zipped.Header.Get("Vary") != "Accept-Encoding" {
-		t.Fatalf("headers %v", zipped.Header)
+	if zipped.Header().Get("Content-Encoding") != "gzip" || zipped.Header().Get("Vary") != "Accept-Encoding" {
+		t.Fatalf("headers %v", zipped.Header())
 	}
 	reader, err := gzip.NewReader(zipped.Body)
 	if err != nil {
@@ -125,17 +125,17 @@ func TestCompression(t *testing.T) {
 	if body(t, reader) != want {
 		t.Error("decompressed file differs")
 	}
-	if refused := ask(t, "GET", path, "Accept-Encoding", "gzip;q=0"); refused.Header.Get("Content-Encoding") != "" {
+	if refused := ask(t, "GET", path, "Accept-Encoding", "gzip;q=0"); refused.Header().Get("Content-Encoding") != "" {
 		t.Error("compressed though refused")
 	}
-	if head := ask(t, "HEAD", path); body(t, head.Body) != "" || head.Header.Get("Content-Length") == "0" {
+	if head := ask(t, "HEAD", path); body(t, head.Body) != "" || head.Header().Get("Content-Length") == "0" {
 		t.Error("HEAD has a body or no length")
 	}
 }
 
 func TestSecurityHeaders(t *testing.T) {
 	for _, path := range []string{"/console/", base(t) + "app/main.js", "/console/v/none"} {
-		h := ask(t, "GET", path).Header
+		h := ask(t, "GET", path).Header()
 		for _, part := range []string{
 			"default-src 'self'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self' data:",
 			"object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'",

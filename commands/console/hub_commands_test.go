@@ -33,9 +33,9 @@ type order struct {
 
 func (h *hub) send(w http.ResponseWriter, r *http.Request) {
 	var asked struct {
-		Name         string
-		Params       object
-		TTL, Timeout string
+		Name                  string
+		Params                object
+		TTL, Timeout, Confirm string
 	}
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
@@ -56,6 +56,11 @@ func (h *hub) send(w http.ResponseWriter, r *http.Request) {
 		problem.New(http.StatusConflict, "device_offline", d.ID+" is not connected").WithHint("give the command a ttl, and it waits for the device").Write(w)
 		return
 	}
+	if d.calls(asked.Name) && asked.Confirm != d.ID {
+		h.mu.Unlock()
+		h.refuse(w, problem.New(http.StatusConflict, "not_confirmed", "the device calls this command dangerous, and it was not confirmed"))
+		return
+	}
 	o, repeated := h.keys[key]
 	if !repeated {
 		o = h.newOrder(d, asked.Name, asked.Params, ttl)
@@ -72,6 +77,11 @@ func (h *hub) send(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Location", "/api/v1/commands/"+o.ID)
 	answer(w, http.StatusAccepted, copied)
+}
+
+// calls reports whether the device calls the command dangerous.
+func (d *device) calls(command string) bool {
+	return slices.ContainsFunc(d.Commands, func(c object) bool { return c["name"] == command && c["dangerous"] == true })
 }
 
 func (h *hub) newOrder(d *device, name string, params object, ttl time.Duration) *order {
@@ -173,7 +183,7 @@ func (h *hub) showCommand(w http.ResponseWriter, r *http.Request) {
 	o := h.byID(r.PathValue("id"))
 	h.mu.Unlock()
 	if o == nil {
-		problem.New(http.StatusNotFound, "unknown_command", "there is no such command").Write(w)
+		problem.New(http.StatusNotFound, "command_not_found", "there is no such command").Write(w)
 		return
 	}
 	h.reply(w, func() any { return o })

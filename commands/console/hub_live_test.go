@@ -33,7 +33,7 @@ func (v *viewer) wants(event object) bool {
 	if command, ok := event["command"].(*order); ok {
 		id = command.Device
 	}
-	return slices.Contains(v.events, name) && (len(v.devices) == 0 || slices.Contains(v.devices, id))
+	return slices.Contains(v.events, name) && (slices.Contains(v.devices, "*") || slices.Contains(v.devices, id))
 }
 
 func (v *viewer) write(event any) error {
@@ -75,9 +75,14 @@ func (h *hub) live(w http.ResponseWriter, r *http.Request) {
 		if err := socket.ReadJSON(&frame); err != nil {
 			break
 		}
+		if frame.Subscribe.Devices == nil {
+			_ = v.write(object{"event": "error", "code": "invalid_request", "message": "subscribe.devices is missing"})
+			continue
+		}
 		v.mu.Lock()
 		v.devices, v.events = frame.Subscribe.Devices, frame.Subscribe.Events
 		v.mu.Unlock()
+		_ = v.write(object{"event": "subscribed", "events": frame.Subscribe.Events}) // its reader notices a dead link
 	}
 	close(done)
 	h.mu.Lock()

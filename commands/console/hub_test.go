@@ -44,6 +44,7 @@ type hub struct {
 	liveDown    bool
 	loseReplies bool // commands are taken, but the answers are lost on the way
 	refusals    []string
+	replayed    bool
 }
 
 type object = map[string]any
@@ -107,9 +108,13 @@ func (h *hub) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/commands/{id}", h.signedIn(h.showCommand))
 	mux.HandleFunc("DELETE /api/v1/commands/{id}", h.signedIn(h.cancel))
 	mux.HandleFunc("GET /api/v1/bridge", h.signedIn(h.bridge))
-	mux.HandleFunc("GET /api/v1/deadletters", h.signedIn(func(w http.ResponseWriter, _ *http.Request) {
-		problem.New(http.StatusNotImplemented, "not_implemented", "dead letters are not kept here").Write(w)
-	}))
+	mux.HandleFunc("GET /api/v1/deadletters", h.signedIn(h.deadletters))
+	mux.HandleFunc("POST /api/v1/deadletters/replay", h.signedIn(h.replay))
+	mux.HandleFunc("GET /api/v1/devices/{id}/trace", h.signedIn(h.trace))
+	mux.HandleFunc("GET /api/v1/audit", h.signedIn(h.audit))
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
+		problem.New(http.StatusNotFound, "not_found", "there is no such resource").Write(w)
+	})
 	mux.HandleFunc("GET /api/v1/live", h.signedIn(h.live))
 	h.controls(mux)
 	return mux
@@ -152,7 +157,7 @@ func (h *hub) controls(mux *http.ServeMux) {
 	// The same policy with what it forbids: a check that finds nothing here could not find anything.
 	mux.HandleFunc("GET /test/hostile", func(w http.ResponseWriter, r *http.Request) {
 		recorder := httptest.NewRecorder()
-		console.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/console/", nil))
+		console.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(r.Context(), http.MethodGet, "/console/", nil))
 		if r.URL.Query().Get("policy") != "none" {
 			w.Header().Set("Content-Security-Policy", recorder.Header().Get("Content-Security-Policy"))
 		}
@@ -287,7 +292,7 @@ func (h *hub) showDevice(w http.ResponseWriter, r *http.Request) {
 	d := h.devices[r.PathValue("id")]
 	h.mu.Unlock()
 	if d == nil {
-		problem.New(http.StatusNotFound, "unknown_device", "there is no device of that name").WithHint("fairlead devices list shows all").Write(w)
+		problem.New(http.StatusNotFound, "device_not_found", "there is no device of that name").WithHint("fairlead devices list shows all").Write(w)
 		return
 	}
 	h.reply(w, func() any { return d })
@@ -301,17 +306,6 @@ func (h *hub) twin(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, object{
 		"desired": object{"interval_s": 10, "mode": "eco"}, "desired_version": 7,
 		"reported": object{"interval_s": 10, "mode": "comfort", "uptime_s": 8123}, "reported_version": 5, "difference": object{"mode": "eco"},
-	})
-}
-
-func (h *hub) bridge(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, object{
-		"connections": []object{
-			{"name": "embedded", "url": "mqtt://127.0.0.1:1883", "status": "connected", "since": time.Now().Add(-3 * time.Hour).UnixMilli(), "profile": "tasmota",
-				"messages_in": 48211, "messages_out": 312, "points": 96400, "unmapped": 3, "topics": []string{"tele/plug-1/SENSOR", "tele/plug-2/SENSOR"}},
-			{"name": "plant", "url": "mqtts://broker.plant.example:8883", "status": "connecting", "error": "dial tcp: connection refused", "messages_in": 0},
-		},
-		"spool_bytes": 0,
 	})
 }
 

@@ -266,8 +266,14 @@ func TestRates(t *testing.T) {
 		started int
 		want    float64
 	}{
-		{constant, 0, 60}, {constant, 5000, 60},
-		{growing, 0, 60}, {growing, 59, 60}, {growing, 60, 90}, {growing, 149, 90}, {growing, 150, 135}, {growing, 1 << 30, jobs.MaxPerMinute},
+		{constant, 0, 60},
+		{constant, 5000, 60},
+		{growing, 0, 60},
+		{growing, 59, 60},
+		{growing, 60, 90},
+		{growing, 149, 90},
+		{growing, 150, 135},
+		{growing, 1 << 30, jobs.MaxPerMinute},
 	} {
 		if got := c.r.Rate(c.started); got != c.want {
 			t.Errorf("%+v after %d: %v a minute, want %v", c.r, c.started, got, c.want)

@@ -29,7 +29,7 @@ func (j *Jobs) watchOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch jobs: %w", err)
 	}
-	defer w.Stop() //nolint:errcheck // the watch may have ended by itself
+	defer w.Stop()
 	for {
 		select {
 		case e, ok := <-w.Updates():

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/fairlead-hub/fairlead/internal/durable"
 )
 
 const (
@@ -77,24 +79,10 @@ func (k *HubKeys) Add(now time.Time) (string, error) {
 	}
 	kid := "hub-" + now.UTC().Format("20060102-150405.000")
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := writeKey(filepath.Join(k.dir, kid+keySuffix), text); err != nil {
+	if err := durable.WriteFile(filepath.Join(k.dir, kid+keySuffix), text, 0o600); err != nil {
 		return "", fmt.Errorf("make hub key: %w", err)
 	}
 	return kid, k.Reload()
-}
-
-// writeKey makes the file whole or not at all: a torn key would keep the hub from starting.
-func writeKey(path string, text []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return os.Rename(tmp, path)
 }
 
 // Reload reads the directory again. On an error the keys stay as they were.

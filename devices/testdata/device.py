@@ -8,7 +8,8 @@ import websockets
 
 async def main(url, token):
     headers = {"Authorization": "Bearer " + token}
-    async with websockets.connect(url, subprotocols=["fairlead.v1.json"], extra_headers=headers) as ws:
+    # Without a bound: acks that wait here to be read would keep the library from reading the pong behind them.
+    async with websockets.connect(url, subprotocols=["fairlead.v1.json"], extra_headers=headers, max_queue=None) as ws:
         assert ws.subprotocol == "fairlead.v1.json", ws.subprotocol
         welcome = json.loads(await ws.recv())
         assert welcome["type"] == "welcome", welcome

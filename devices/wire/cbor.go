@@ -208,14 +208,19 @@ func (d *Decoder) cborEnvelope() (kind string, rej *Reject) {
 		return "", &Reject{Code: InvalidFrame, Message: "frame: more than one CBOR item"}
 	}
 	if kind == "" {
+		kind = d.Type
+	}
+	if kind == "" {
 		return "", &Reject{Code: InvalidFrame, Message: "frame: type is missing", Path: "type"}
 	}
 	if kind == "telemetry" {
-		if seen&(keyPoints|keyFields) == 0 {
-			return "", &Reject{Code: InvalidFrame, Message: "frame: no points; send fields or points", Path: "points"}
+		if seen&(keyPoints|keyBlocks|keyFields) == 0 {
+			return "", &Reject{Code: InvalidFrame, Message: "frame: no points; send fields, points or blocks", Path: "points"}
 		}
-		if seen&keyPoints != 0 && seen&(keyMeasurement|keyTime|keyTags|keyFields) != 0 {
-			return "", &Reject{Code: InvalidFrame, Message: "frame: points and fields at once; send one of them", Path: "points"}
+		if seen&keyShort != 0 {
+			if rej := onlyShort(seen); rej != nil {
+				return "", rej
+			}
 		}
 	}
 	return kind, nil
@@ -233,11 +238,13 @@ func (d *Decoder) cborTelemetry() *Reject {
 		case keyMeasurement, keyTime, keyTags, keyFields:
 			if len(d.Telemetry.Points) == 0 {
 				d.Telemetry.AddPoint().Measurement = defaultMeasurement
-				d.Telemetry.short = true
+				d.Telemetry.form = formShort
 			}
 			rej = d.cborMember(&d.Telemetry.Points[0], key, -1)
 		case keyPoints:
 			rej = d.cborPoints()
+		case keyBlocks:
+			rej = d.cborBlocks()
 		default:
 			c.skip(1)
 		}
@@ -246,7 +253,7 @@ func (d *Decoder) cborTelemetry() *Reject {
 		}
 	}
 	if len(d.Telemetry.Points) == 0 {
-		return &Reject{Code: InvalidFrame, Message: "frame: no points; send fields or points", Path: "points"}
+		return &Reject{Code: InvalidFrame, Message: "frame: no points; send fields, points or blocks", Path: "points"}
 	}
 	return nil
 }
@@ -270,7 +277,10 @@ func (d *Decoder) cborPoint(i int) *Reject {
 	if c.major() != cborMap {
 		return reject(InvalidFrame, i, "", "must be an object")
 	}
-	p := d.Telemetry.AddPoint()
+	p := d.add()
+	if p == nil {
+		return reject(TooManyPoints, i, "", tooMany)
+	}
 	p.Measurement = defaultMeasurement
 	var seen uint8
 	_, _, n, _ := c.head()
@@ -406,11 +416,11 @@ func (d *Decoder) cborField(p *Point, key []byte, i int) *Reject {
 			}
 			lit = d.s.appendInt(n)
 		}
-		p.Fields = append(p.Fields, Field{key, Number, lit})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Number, Value: lit})
 		return nil
 	case cborText:
 		value, _ := c.text()
-		p.Fields = append(p.Fields, Field{key, Text, value})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Text, Value: value})
 		return nil
 	case cborSimple:
 		return d.cborSimpleField(p, key, i)
@@ -426,10 +436,10 @@ func (d *Decoder) cborSimpleField(p *Point, key []byte, i int) *Reject {
 	}
 	switch info {
 	case 20:
-		p.Fields = append(p.Fields, Field{key, Bool, litFalse})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Bool, Value: litFalse})
 		return nil
 	case 21:
-		p.Fields = append(p.Fields, Field{key, Bool, litTrue})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Bool, Value: litTrue})
 		return nil
 	case 22, 23: // null and undefined are left out
 		return nil
@@ -441,7 +451,7 @@ func (d *Decoder) cborSimpleField(p *Point, key []byte, i int) *Reject {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return reject(InvalidField, i, "fields."+string(key), "must be finite; leave the field out when there is no value")
 	}
-	p.Fields = append(p.Fields, Field{key, Number, d.s.appendFloat(f)})
+	p.Fields = append(p.Fields, Field{Key: key, Kind: Number, Value: d.s.appendFloat(f)})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"time"
 	"unicode/utf8"
 )
 
@@ -16,8 +17,19 @@ type Frame any
 type Decoder struct {
 	Telemetry Telemetry
 
-	s scanner
-	c cborScanner
+	// What a message does not say and its reader knows; set before Decode.
+
+	MaxPoints int              // bounds the points of a message; 0: as many as any hub may allow
+	Type      string           // of a frame without type; "": there must be one
+	Number    uint64           // the seq of a message that cannot carry one [Codec.Numbered]
+	Device    string           // whose id the names of SenML records may begin with
+	Precision time.Duration    // of the times of line protocol; 0: nanoseconds
+	Now       func() time.Time // what SenML's relative times count from; nil: the system's clock
+
+	head  head
+	senml senml
+	s     scanner
+	c     cborScanner
 }
 
 // defaultMeasurement names the points of a device that names none.
@@ -32,6 +44,9 @@ const (
 	keyTime
 	keyTags
 	keyFields
+	keyBlocks
+
+	keyShort = keyMeasurement | keyTime | keyTags | keyFields
 )
 
 // Decode reads one frame. It fails with a *Reject, whose Seq is set if the frame told it, or an *UnknownType.
@@ -41,19 +56,25 @@ func (d *Decoder) Decode(c Codec, data []byte) (Frame, error) {
 	if c == CBOR {
 		return d.decodeCBOR(data)
 	}
+	if c.Numbered(data) {
+		return d.payload(c, data)
+	}
 	if !utf8.Valid(data) {
 		return nil, &Reject{Code: InvalidJSON, Message: "frame: not valid UTF-8"}
 	}
 	kind, rej := d.envelope()
 	if rej != nil {
-		if rej.Seq == 0 {
-			rej.Seq = d.Telemetry.Seq
+		if rej.Seq = d.Telemetry.Seq; c != JSON {
+			rej.Seq = 0 // no telemetry here, so no seq that counts
 		}
 		return nil, rej
 	}
+	if kind == "telemetry" && c != JSON {
+		return nil, &Reject{Code: InvalidFrame, Message: "frame: telemetry is sent as the subprotocol says, not as a frame", Path: "type"}
+	}
 	if kind == "telemetry" {
 		if len(d.Telemetry.Points) == 0 {
-			return nil, &Reject{Seq: d.Telemetry.Seq, Code: InvalidFrame, Message: "frame: no points; send fields or points", Path: "points"}
+			return nil, &Reject{Seq: d.Telemetry.Seq, Code: InvalidFrame, Message: "frame: no points; send fields, points or blocks", Path: "points"}
 		}
 		return &d.Telemetry, nil
 	}
@@ -74,7 +95,7 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 	}
 	s.pos++
 	var seen uint8
-	var later [4]struct {
+	var later [6]struct {
 		key uint8
 		pos int
 	}
@@ -123,6 +144,9 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 		return "", &Reject{Code: InvalidJSON, Message: "frame: more than one value"}
 	}
 	if kind == "" {
+		kind = d.Type
+	}
+	if kind == "" {
 		return "", &Reject{Code: InvalidFrame, Message: "frame: type is missing", Path: "type"}
 	}
 	if kind != "telemetry" {
@@ -139,11 +163,10 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 
 // shape checks that the frame is of the short or the full form.
 func (d *Decoder) shape(seen uint8) *Reject {
-	short := seen & (keyMeasurement | keyTime | keyTags | keyFields)
-	if seen&keyPoints != 0 && short != 0 {
-		return &Reject{Code: InvalidFrame, Message: "frame: points and fields at once; send one of them", Path: "points"}
-	}
-	if short != 0 {
+	if seen&keyShort != 0 {
+		if rej := onlyShort(seen); rej != nil {
+			return rej
+		}
 		if seen&keyFields == 0 {
 			return &Reject{Code: InvalidFrame, Message: "frame: fields is missing", Path: "fields"}
 		}
@@ -154,6 +177,19 @@ func (d *Decoder) shape(seen uint8) *Reject {
 	return nil
 }
 
+// onlyShort refuses a frame of the short form that holds another one too.
+func onlyShort(seen uint8) *Reject {
+	name := "points"
+	switch {
+	case seen&keyPoints != 0:
+	case seen&keyBlocks != 0:
+		name = "blocks"
+	default:
+		return nil
+	}
+	return &Reject{Code: InvalidFrame, Message: "frame: " + name + " and fields at once; send one of them", Path: name}
+}
+
 func envelopeKey(name []byte) uint8 {
 	switch string(name) {
 	case "type":
@@ -162,6 +198,8 @@ func envelopeKey(name []byte) uint8 {
 		return keySeq
 	case "points":
 		return keyPoints
+	case "blocks":
+		return keyBlocks
 	}
 	return pointKey(name)
 }

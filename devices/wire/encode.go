@@ -28,7 +28,7 @@ func Append(dst []byte, c Codec, frame any) ([]byte, error) {
 
 // AppendAck appends the ack of every telemetry frame up to seq. It is the hub's hottest frame and allocates nothing.
 func AppendAck(dst []byte, c Codec, seq uint64) []byte {
-	if c == JSON {
+	if c != CBOR {
 		dst = append(dst, `{"type":"ack","seq":`...)
 		return append(strconv.AppendUint(dst, seq, 10), '}')
 	}

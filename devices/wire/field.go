@@ -31,6 +31,6 @@ func (t *Telemetry) AddPoint() *Point {
 
 // Reset empties t and keeps its room.
 func (t *Telemetry) Reset() {
-	t.Seq, t.short = 0, false
+	t.Seq, t.form = 0, formPoints
 	t.Points = t.Points[:0]
 }

@@ -1,20 +1,22 @@
 package wire
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 	"time"
 )
 
-// body reads points, or one member of the short form's only point.
+// body reads points, blocks, or one member of the short form's only point.
 func (d *Decoder) body(key uint8) *Reject {
-	if key == keyPoints {
+	switch key {
+	case keyPoints:
 		return d.points()
+	case keyBlocks:
+		return d.blocks()
 	}
 	if len(d.Telemetry.Points) == 0 {
 		d.Telemetry.AddPoint()
-		d.Telemetry.short = true
+		d.Telemetry.form = formShort
 	}
 	return d.member(&d.Telemetry.Points[0], key, -1)
 }
@@ -45,7 +47,10 @@ func (d *Decoder) point(i int) *Reject {
 		return reject(InvalidFrame, i, "", "must be an object")
 	}
 	s.pos++
-	p := d.Telemetry.AddPoint()
+	p := d.add()
+	if p == nil {
+		return reject(TooManyPoints, i, "", tooMany)
+	}
 	var seen uint8
 	for n := 0; ; n++ {
 		another, ok := s.more('}', n)
@@ -123,14 +128,32 @@ func (d *Decoder) time(p *Point, i int) *Reject {
 		if !ok {
 			return d.syntax()
 		}
-		ms, err := strconv.ParseInt(string(lit), 10, 64)
-		if !integer || err != nil {
+		ms, ok := millis(lit)
+		if !integer || !ok {
 			return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
 		}
 		return p.setTimeMillis(ms, i)
 	default:
 		return reject(InvalidTime, i, "time", "must be an integer (Unix milliseconds) or an RFC 3339 string")
 	}
+}
+
+// millis reads an integer literal of up to 18 digits, which is far more than a time in milliseconds has.
+func millis(lit []byte) (ms int64, ok bool) {
+	negative := lit[0] == '-'
+	if negative {
+		lit = lit[1:]
+	}
+	if len(lit) > 18 {
+		return 0, false
+	}
+	for _, c := range lit {
+		ms = ms*10 + int64(c-'0')
+	}
+	if negative {
+		ms = -ms
+	}
+	return ms, true
 }
 
 func (p *Point) setTimeText(b []byte, i int) *Reject {
@@ -225,11 +248,11 @@ func (d *Decoder) field(p *Point, key []byte, i int) *Reject {
 		if !ok {
 			return d.syntax()
 		}
-		p.Fields = append(p.Fields, Field{key, Text, value})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Text, Value: value})
 	case s.word("true"):
-		p.Fields = append(p.Fields, Field{key, Bool, litTrue})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Bool, Value: litTrue})
 	case s.word("false"):
-		p.Fields = append(p.Fields, Field{key, Bool, litFalse})
+		p.Fields = append(p.Fields, Field{Key: key, Kind: Bool, Value: litFalse})
 	case s.word("null"): // left out
 	case c == '{' || c == '[':
 		return reject(InvalidField, i, "fields."+string(key), "must be a number, boolean or string; flatten what is nested")
@@ -246,14 +269,14 @@ const plainDigits = 24
 
 // addNumber stores the literal as written where it is plain, and in its shortest form otherwise.
 func (d *Decoder) addNumber(p *Point, key, lit []byte, i int) *Reject {
-	if len(lit) > plainDigits || bytes.IndexByte(lit, 'e') >= 0 || bytes.IndexByte(lit, 'E') >= 0 {
+	if len(lit) > plainDigits || d.s.exponent {
 		v, err := strconv.ParseFloat(string(lit), 64)
 		if err != nil {
 			return reject(InvalidField, i, "fields."+string(key), "must be finite and fit 64-bit floating point")
 		}
 		lit = d.s.appendFloat(v)
 	}
-	p.Fields = append(p.Fields, Field{key, Number, lit})
+	p.Fields = append(p.Fields, Field{Key: key, Kind: Number, Value: lit})
 	return nil
 }
 
@@ -261,26 +284,4 @@ func (s *scanner) appendFloat(v float64) []byte {
 	from := len(s.scratch)
 	s.scratch = strconv.AppendFloat(s.scratch, v, 'g', -1, 64)
 	return s.scratch[from:len(s.scratch):len(s.scratch)]
-}
-
-// reject builds the refusal of one place in point i; i < 0 is the short form.
-func reject(code Code, i int, place, what string) *Reject {
-	path := place
-	if i >= 0 {
-		path = "points[" + strconv.Itoa(i) + "]"
-		if place != "" {
-			path += "." + place
-		}
-	}
-	return &Reject{Code: code, Path: path, Message: path + ": " + what}
-}
-
-// NewReject refuses one place of point i of t, in the words of the form that the device used.
-func (t *Telemetry) NewReject(code Code, i int, place, what string) *Reject {
-	if t.short {
-		i = -1
-	}
-	r := reject(code, i, place, what)
-	r.Seq = t.Seq
-	return r
 }

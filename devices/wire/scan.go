@@ -16,6 +16,8 @@ type scanner struct {
 	pos     int
 	scratch []byte
 	why     string
+
+	exponent bool // of the number read last
 }
 
 func (s *scanner) fail(why string) bool {
@@ -38,6 +40,9 @@ func (s *scanner) space() {
 
 // peek skips blanks and returns the next byte, or 0 at the end.
 func (s *scanner) peek() byte {
+	if s.pos < len(s.in) && s.in[s.pos] > ' ' {
+		return s.in[s.pos]
+	}
 	s.space()
 	if s.pos < len(s.in) {
 		return s.in[s.pos]
@@ -91,21 +96,33 @@ func (s *scanner) str() ([]byte, bool) {
 		return nil, false
 	}
 	start := s.pos
-	for s.pos < len(s.in) {
-		switch c := s.in[s.pos]; {
-		case c == '"':
+	for i, c := range s.in[start:] {
+		if !special[c] {
+			continue
+		}
+		s.pos = start + i
+		switch c {
+		case '"':
 			s.pos++
 			return s.in[start : s.pos-1], true
-		case c == '\\':
+		case '\\':
 			return s.escaped(start)
-		case c < 0x20:
-			return nil, s.fail("control character in a string" + s.at())
 		default:
-			s.pos++
+			return nil, s.fail("control character in a string" + s.at())
 		}
 	}
+	s.pos = len(s.in)
 	return nil, s.fail("string without an end")
 }
+
+// special are the bytes that a string does not hold as they are.
+var special = func() (t [256]bool) {
+	for c := range 0x20 {
+		t[c] = true
+	}
+	t['"'], t['\\'] = true, true
+	return t
+}()
 
 // escaped reads the rest of a string in which the first escape was met.
 func (s *scanner) escaped(start int) ([]byte, bool) {
@@ -208,6 +225,7 @@ func (s *scanner) hex4() (rune, bool) {
 func (s *scanner) number() (lit []byte, integer, ok bool) {
 	s.space()
 	start := s.pos
+	s.exponent = false
 	if s.pos < len(s.in) && s.in[s.pos] == '-' {
 		s.pos++
 	}
@@ -225,7 +243,7 @@ func (s *scanner) number() (lit []byte, integer, ok bool) {
 	}
 	if s.pos < len(s.in) && s.in[s.pos]|0x20 == 'e' {
 		s.pos++
-		integer = false
+		integer, s.exponent = false, true
 		if s.pos < len(s.in) && (s.in[s.pos] == '+' || s.in[s.pos] == '-') {
 			s.pos++
 		}
@@ -237,10 +255,13 @@ func (s *scanner) number() (lit []byte, integer, ok bool) {
 }
 
 func (s *scanner) digits() (n int) {
-	for s.pos < len(s.in) && s.in[s.pos]-'0' <= 9 {
-		s.pos++
+	for _, c := range s.in[s.pos:] {
+		if c-'0' > 9 {
+			break
+		}
 		n++
 	}
+	s.pos += n
 	return n
 }
 

@@ -19,30 +19,6 @@ package wire
 
 import "encoding/json"
 
-// Codec is the encoding a session speaks, chosen by WebSocket subprotocol.
-type Codec uint8
-
-// The codecs. JSON frames are text messages, CBOR frames binary ones with the same keys.
-const (
-	JSON Codec = iota
-	CBOR
-)
-
-// Subprotocol returns the WebSocket subprotocol that stands for c.
-func (c Codec) Subprotocol() string {
-	if c == CBOR {
-		return SubprotocolCBOR
-	}
-	return SubprotocolJSON
-}
-
-// The WebSocket subprotocols [RFC6455 1.9], and the prefix under which a browser offers its token.
-const (
-	SubprotocolJSON = "fairlead.v1.json"
-	SubprotocolCBOR = "fairlead.v1.cbor"
-	BearerPrefix    = "bearer."
-)
-
 // Kind is the type of a field's value.
 type Kind uint8
 
@@ -59,14 +35,25 @@ type Telemetry struct {
 	Seq    uint64 // 0: the device wants no ack
 	Points []Point
 
-	short bool // the frame had its only point in the envelope
+	form form
 }
+
+// form is how a message wrote its points, which decides how the place of a fault is named.
+type form uint8
+
+const (
+	formPoints form = iota // points and blocks
+	formShort              // its only point in the envelope
+	formSenML
+	formLines
+)
 
 // Point is one point as a device sent it.
 type Point struct {
 	Measurement []byte // never empty after Decode
 	Time        int64  // Unix nanoseconds; meaningless unless HasTime
 	HasTime     bool
+	block       int32 // 1 more than the index of the block that holds it; 0: none
 	Tags        []Tag
 	Fields      []Field
 }
@@ -79,6 +66,7 @@ type Tag struct{ Key, Value []byte }
 type Field struct {
 	Key   []byte
 	Kind  Kind
+	at    int32 // row of its block, record of its SenML pack, or line: what the message calls it
 	Value []byte
 }
 

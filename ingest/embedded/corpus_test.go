@@ -18,8 +18,10 @@ func servers() []call {
 	return []call{
 		{name: "ping", method: "GET", path: "/ping", auth: "none"},
 		{name: "ping head", method: "HEAD", path: "/ping", auth: "none"},
-		{name: "health", method: "GET", path: "/health", auth: "none", differs: "no newline at influxd's end",
-			want: answer{200, `{"checks":[],"message":"ready for queries and writes","name":"influxdb","status":"pass","version":"1.8.10"}` + "\n"}},
+		{
+			name: "health", method: "GET", path: "/health", auth: "none", differs: "no newline at influxd's end",
+			want: answer{200, `{"checks":[],"message":"ready for queries and writes","name":"influxdb","status":"pass","version":"1.8.10"}` + "\n"},
+		},
 		{name: "unknown path", method: "GET", path: "/api/v2/tasks"},
 	}
 }
@@ -36,12 +38,18 @@ func credentials() []call {
 	denied := answer{401, `{"error":"authorization failed"}` + errorJSON}
 	shown := answer{200, `{"results":[{"statement_id":0,"series":[{"name":"databases","columns":["name"],"values":[["telemetry"]]}]}]}` + errorJSON}
 	return append(calls,
-		call{name: "bearer wrong", method: "GET", path: "/query", params: q, auth: "bearer",
-			differs: "influxd has a JWT or nothing there", want: denied},
-		call{name: "bearer", method: "GET", path: "/query", params: q, auth: "good bearer",
-			differs: "influxd has a JWT or nothing there", want: shown},
-		call{name: "bare token", method: "GET", path: "/query", params: q, auth: "bare token",
-			differs: "influxd wants user:password", want: shown},
+		call{
+			name: "bearer wrong", method: "GET", path: "/query", params: q, auth: "bearer",
+			differs: "influxd has a JWT or nothing there", want: denied,
+		},
+		call{
+			name: "bearer", method: "GET", path: "/query", params: q, auth: "good bearer",
+			differs: "influxd has a JWT or nothing there", want: shown,
+		},
+		call{
+			name: "bare token", method: "GET", path: "/query", params: q, auth: "bare token",
+			differs: "influxd wants user:password", want: shown,
+		},
 	)
 }
 
@@ -50,8 +58,10 @@ func writes() []call {
 		{name: "v2 one line", method: "POST", path: "/api/v2/write", params: v2(), body: "w,d=a v=1 1000"},
 		{name: "v2 with org", method: "POST", path: "/api/v2/write", params: v2("org", "anything"), body: "w,d=a v=2 2000"},
 		{name: "v2 gzip", method: "POST", path: "/api/v2/write", params: v2(), body: "w,d=a v=3 3000\nw,d=b v=4 3000", gzip: true},
-		{name: "v2 gzip that is none", method: "POST", path: "/api/v2/write", params: v2(), body: "w v=1 1",
-			header: map[string]string{"Content-Encoding": "gzip"}},
+		{
+			name: "v2 gzip that is none", method: "POST", path: "/api/v2/write", params: v2(), body: "w v=1 1",
+			header: map[string]string{"Content-Encoding": "gzip"},
+		},
 		{name: "v1 gzip", method: "POST", path: "/write", params: v1(), body: "w,d=a v=5 4000", gzip: true},
 		{name: "v2 db/rp", method: "POST", path: "/api/v2/write", params: values("bucket", bucket+"/autogen"), body: "w,d=a v=6 5000"},
 		{name: "v1 rp", method: "POST", path: "/write", params: v1("rp", "autogen"), body: "w,d=a v=7 6000"},
@@ -62,23 +72,33 @@ func writes() []call {
 		{name: "bucket without db", method: "POST", path: "/api/v2/write", params: values("bucket", "/rp"), body: "w v=1 1"},
 		{name: "unknown db", method: "POST", path: "/write", params: values("db", "nowhere"), body: "w v=1 1"},
 		{name: "no db", method: "POST", path: "/write", body: "w v=1 1"},
-		{name: "unknown rp", method: "POST", path: "/write", params: v1("rp", "nope"), body: "w v=1 1",
-			differs: "influxd says 500", want: answer{404, `{"error":"retention policy not found: nope"}` + errorJSON}},
+		{
+			name: "unknown rp", method: "POST", path: "/write", params: v1("rp", "nope"), body: "w v=1 1",
+			differs: "influxd says 500", want: answer{404, `{"error":"retention policy not found: nope"}` + errorJSON},
+		},
 		{name: "empty body", method: "POST", path: "/api/v2/write", params: v2()},
 		{name: "comment only", method: "POST", path: "/api/v2/write", params: v2(), body: "# nothing\n"},
 		{name: "blank lines", method: "POST", path: "/api/v2/write", params: v2(), body: "\n\n\n"},
 		{name: "crlf", method: "POST", path: "/api/v2/write", params: v2(), body: "w,d=crlf v=1 1\r\nw,d=crlf v=2 2\r\n"},
 		{name: "oversize", method: "POST", path: "/api/v2/write", params: v2(), body: strings.Repeat("#", tooLong)},
 		{name: "oversize v1", method: "POST", path: "/write", params: v1(), body: strings.Repeat("#", tooLong)},
-		{name: "oversize when decompressed", method: "POST", path: "/api/v2/write", params: v2(), gzip: true,
+		{
+			name: "oversize when decompressed", method: "POST", path: "/api/v2/write", params: v2(), gzip: true,
 			body:    strings.Repeat("#", tooLong),
-			differs: "influxd takes it whole", want: answer{413, `{"error":"Request Entity Too Large"}` + errorJSON}},
-		{name: "all types", method: "POST", path: "/api/v2/write", params: v2(),
-			body: `types,d=a f=1.5,i=42i,b=true,s="two words, and \"quotes\"" 1000`},
-		{name: "escapes", method: "POST", path: "/api/v2/write", params: v2(),
-			body: `esc\ aped\,name,t\ ag=va\ l\,ue,k\=ey=x f\ ie\,ld="back\\slash" 1000`},
-		{name: "several shards", method: "POST", path: "/api/v2/write", params: v2(),
-			body: "wide v=1 0\nwide v=2 1000000000000000\nwide v=3 1700000000000000000"},
+			differs: "influxd takes it whole", want: answer{413, `{"error":"Request Entity Too Large"}` + errorJSON},
+		},
+		{
+			name: "all types", method: "POST", path: "/api/v2/write", params: v2(),
+			body: `types,d=a f=1.5,i=42i,b=true,s="two words, and \"quotes\"" 1000`,
+		},
+		{
+			name: "escapes", method: "POST", path: "/api/v2/write", params: v2(),
+			body: `esc\ aped\,name,t\ ag=va\ l\,ue,k\=ey=x f\ ie\,ld="back\\slash" 1000`,
+		},
+		{
+			name: "several shards", method: "POST", path: "/api/v2/write", params: v2(),
+			body: "wide v=1 0\nwide v=2 1000000000000000\nwide v=3 1700000000000000000",
+		},
 	}
 }
 
@@ -146,10 +166,14 @@ func badLines() []call {
 	}
 	return append(calls,
 		call{name: "two bad", method: "POST", path: "/api/v2/write", params: v2(), body: "x\ny\ngood,case=two v=1 1"},
-		call{name: "two conflicts", method: "POST", path: "/api/v2/write", params: v2(),
-			body: "types,d=a f=1i 3000\ntypes,d=a i=1 3000\ngood,case=conflicts v=1 1"},
-		call{name: "conflict and bad", method: "POST", path: "/api/v2/write", params: v2(),
-			body: "types,d=a f=1i 3000\nx\ngood,case=both v=1 1"},
+		call{
+			name: "two conflicts", method: "POST", path: "/api/v2/write", params: v2(),
+			body: "types,d=a f=1i 3000\ntypes,d=a i=1 3000\ngood,case=conflicts v=1 1",
+		},
+		call{
+			name: "conflict and bad", method: "POST", path: "/api/v2/write", params: v2(),
+			body: "types,d=a f=1i 3000\nx\ngood,case=both v=1 1",
+		},
 	)
 }
 
@@ -204,8 +228,10 @@ func queries() []call {
 	csvError := get("csv error", "SELEKT")
 	csvError.header = map[string]string{"Accept": "application/csv"}
 	post := func(name string, form url.Values) call {
-		return call{name: name, method: "POST", path: "/query", body: form.Encode(),
-			header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}}
+		return call{
+			name: name, method: "POST", path: "/query", body: form.Encode(),
+			header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+		}
 	}
 	return append(calls, csvError,
 		post("post form", v1("q", "SELECT v FROM cpu", "epoch", "s")),
@@ -233,9 +259,11 @@ func grafana() []call {
 	} {
 		calls = append(calls,
 			call{name: fmt.Sprintf("grafana get %d", i), method: "GET", path: "/query", params: v1("q", q, "epoch", "ms"), auth: "basic"},
-			call{name: fmt.Sprintf("grafana post %d", i), method: "POST", path: "/query", params: v1("epoch", "ms"), auth: "basic",
+			call{
+				name: fmt.Sprintf("grafana post %d", i), method: "POST", path: "/query", params: v1("epoch", "ms"), auth: "basic",
 				body:   url.Values{"q": {q}}.Encode(),
-				header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}})
+				header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+			})
 	}
 	return calls
 }

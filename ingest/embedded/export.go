@@ -17,10 +17,14 @@ import (
 	"github.com/influxdata/influxql"
 )
 
+// deviceTag is the tag that the hub adds to every point.
+const deviceTag = "device"
+
 // Range says what to export. The zero value is everything in the configured bucket.
 type Range struct {
 	Bucket   string    // "db" for its default policy, or "db/rp"; empty is Options.Bucket
 	From, To time.Time // From is included, To is not; zero is open
+	Device   string    // only series with this tag device; "" is all
 }
 
 // Export writes the points as line protocol with times in nanoseconds, shard group by shard group, in each by series
@@ -79,7 +83,7 @@ func (p *patient) Write(b []byte) (int, error) {
 
 func parseRange(r *http.Request, bucket string) (Range, error) {
 	q := r.URL.Query()
-	out := Range{Bucket: bucket}
+	out := Range{Bucket: bucket, Device: q.Get("device")}
 	if b := q.Get("bucket"); b != "" {
 		out.Bucket = b
 	}
@@ -130,7 +134,7 @@ func (e *engine) export(ctx context.Context, w io.Writer, r Range) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	x := &exporter{out: bufio.NewWriterSize(w, 64<<10), from: math.MinInt64, to: math.MaxInt64}
+	x := &exporter{out: bufio.NewWriterSize(w, 64<<10), from: math.MinInt64, to: math.MaxInt64, device: r.Device}
 	if !r.From.IsZero() {
 		x.from = r.From.UnixNano()
 	}
@@ -155,6 +159,7 @@ func (e *engine) export(ctx context.Context, w io.Writer, r Range) (int64, error
 type exporter struct {
 	out      *bufio.Writer
 	from, to int64 // both included
+	device   string
 	lines    int64
 
 	// reused from series to series
@@ -169,7 +174,7 @@ func (x *exporter) shard(ctx context.Context, shard *tsdb.Shard) error {
 	if err != nil {
 		return err
 	}
-	defer series.Close()
+	defer func() { _ = series.Close() }()
 	x.cursors = x.cursors[:0]
 	for {
 		row, err := series.Next()
@@ -178,6 +183,9 @@ func (x *exporter) shard(ctx context.Context, shard *tsdb.Shard) error {
 		}
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if x.device != "" && row.Tags.GetString(deviceTag) != x.device {
+			continue
 		}
 		if err := x.series(ctx, shard, row); err != nil {
 			return err

@@ -48,7 +48,8 @@ func (s *Store) Open() error {
 		return fmt.Errorf("open embedded store: %w", err)
 	}
 	if s.opt.Listen != "" {
-		if s.listener, err = net.Listen("tcp", s.opt.Listen); err != nil {
+		var lc net.ListenConfig
+		if s.listener, err = lc.Listen(context.Background(), "tcp", s.opt.Listen); err != nil {
 			return fmt.Errorf("embedded store: %w", errors.Join(err, e.close()))
 		}
 	}

@@ -49,6 +49,9 @@ const maxSeries = 500
 // ErrBadRequest says that a history request makes no sense; the text says which part.
 var ErrBadRequest = errors.New("history request")
 
+// ErrNoHistory says that the store takes points and cannot be asked for them in InfluxQL.
+var ErrNoHistory = errors.New("this store has no InfluxQL, so the hub cannot read history from it")
+
 var functions = map[string]bool{
 	"mean": true, "min": true, "max": true, "sum": true, "count": true, "first": true, "last": true, "median": true,
 	"spread": true, "stddev": true,
@@ -70,6 +73,9 @@ func (s *Store) History(ctx context.Context, r HistoryRequest) (History, error) 
 	}
 	if r.Fn != "" && !functions[r.Fn] {
 		return History{}, fmt.Errorf("%w: fn %q is not known; use mean, min, max, sum, count, first, last, median, spread or stddev", ErrBadRequest, r.Fn)
+	}
+	if !s.speaksInfluxQL() {
+		return History{}, ErrNoHistory
 	}
 	fields, err := s.fields(ctx, r)
 	if err != nil || len(fields) == 0 {
@@ -128,6 +134,9 @@ func (s *Store) fields(ctx context.Context, r HistoryRequest) ([]field, error) {
 
 // FieldTypes lists the fields that the store holds, with their types.
 func (s *Store) FieldTypes(ctx context.Context) ([]ingest.FieldType, error) {
+	if !s.speaksInfluxQL() {
+		return nil, nil
+	}
 	rows, err := s.query(ctx, http.MethodGet, s.bucket, "SHOW FIELD KEYS")
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,23 +12,31 @@ import (
 	"strings"
 	"time"
 
-	"github.com/influxdata/influxdb-client-go/v2/domain"
+	"github.com/fairlead-hub/fairlead/configs"
 )
 
-// Prepare finds out what serves the URL and makes the bucket if it may. It returns the version that answered. A store
-// that does not answer is an error; the hub goes on without it and tries again, for the log holds what comes meanwhile.
-func (s *Store) Prepare(ctx context.Context, retention time.Duration) (version string, err error) {
-	resp, err := s.get(ctx, http.MethodGet, "/ping", nil)
+// Prepare finds out what serves the URL and makes the bucket if it may. A store that does not answer is an error; the hub
+// goes on without it and tries again, for the log holds what comes meanwhile.
+func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, error) {
+	found, err := s.Detect(ctx)
 	if err != nil {
-		return "", err
+		return found, err
 	}
-	_ = resp.Body.Close()
-	version = resp.Header.Get("X-Influxdb-Version")
-	if strings.HasPrefix(strings.TrimPrefix(version, "v"), "2.") {
-		return version, s.makeBucket(ctx, retention)
+	switch found.Flavor {
+	case configs.FlavorInflux1:
+		err = s.makeDatabase(ctx, retention)
+	case configs.FlavorInflux2:
+		err = s.makeBucket(ctx, retention)
 	}
-	return version, s.makeDatabase(ctx, retention)
+	if errors.Is(err, errForbidden) {
+		found.Note = "the bucket could not be made: " + err.Error()
+		err = nil // it may be there already; a write tells
+	}
+	return found, err
 }
+
+// errForbidden says that the token is good and does not allow what was asked.
+var errForbidden = errors.New("not allowed")
 
 // makeDatabase creates the database of an InfluxDB 1.x.
 func (s *Store) makeDatabase(ctx context.Context, retention time.Duration) error {
@@ -40,19 +49,71 @@ func (s *Store) makeDatabase(ctx context.Context, retention time.Duration) error
 	return err
 }
 
-// makeBucket creates the bucket of an InfluxDB 2.x, unless it is there.
+// makeBucket creates the bucket of an InfluxDB 2.x, unless it is there. The client library has calls for it, whose
+// errors do not tell a wrong token from one that may not make buckets.
 func (s *Store) makeBucket(ctx context.Context, retention time.Duration) error {
-	buckets := s.client.BucketsAPI()
-	if _, err := buckets.FindBucketByName(ctx, s.bucket); err == nil {
+	var found struct {
+		Buckets []struct{ Name string }
+	}
+	err := s.call(ctx, http.MethodGet, "/api/v2/buckets?"+url.Values{"name": {s.bucket}, "org": {s.org}}.Encode(), nil, &found)
+	if err == nil && len(found.Buckets) > 0 {
 		return nil
 	}
-	org, err := s.client.OrganizationsAPI().FindOrganizationByName(ctx, s.org)
-	if err != nil {
+	var orgs struct {
+		Orgs []struct{ ID string }
+	}
+	if err := s.call(ctx, http.MethodGet, "/api/v2/orgs?"+url.Values{"org": {s.org}}.Encode(), nil, &orgs); err != nil {
 		return fmt.Errorf("organization %q: %w", s.org, err)
 	}
-	rule := domain.RetentionRule{EverySeconds: int64(retention.Seconds())}
-	if _, err := buckets.CreateBucketWithName(ctx, org, s.bucket, rule); err != nil {
+	if len(orgs.Orgs) == 0 {
+		return fmt.Errorf("organization %q: %w", s.org, &queryError{http.StatusNotFound, "not found"})
+	}
+	type rule struct {
+		Type         string `json:"type"`
+		EverySeconds int64  `json:"everySeconds"`
+	}
+	body := struct {
+		OrgID          string `json:"orgID"`
+		Name           string `json:"name"`
+		RetentionRules []rule `json:"retentionRules"`
+	}{orgs.Orgs[0].ID, s.bucket, []rule{{"expire", int64(retention.Seconds())}}}
+	if err := s.call(ctx, http.MethodPost, "/api/v2/buckets", body, nil); err != nil {
 		return fmt.Errorf("create bucket %q: %w", s.bucket, err)
+	}
+	return nil
+}
+
+// call asks InfluxDB 2's management API; body and into may be nil.
+func (s *Store) call(ctx context.Context, method, path string, body, into any) error {
+	var text io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("ask influx: %w", err)
+		}
+		text = bytes.NewReader(raw)
+	}
+	resp, err := s.send(ctx, method, path, "application/json", text)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if err != nil {
+		return fmt.Errorf("read the answer of influx: %w", err)
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		var fault struct{ Message string }
+		if json.Unmarshal(raw, &fault) != nil || fault.Message == "" {
+			fault.Message = http.StatusText(resp.StatusCode)
+		}
+		return &queryError{resp.StatusCode, fault.Message}
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("read the answer of influx: %w", err)
 	}
 	return nil
 }
@@ -101,10 +162,10 @@ func (s *Store) query(ctx context.Context, method, db, q string) ([]row, error) 
 	}
 	var r result
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, fmt.Errorf("influx answered %s: %s", resp.Status, bytes.TrimSpace(raw[:min(len(raw), 200)]))
+		return nil, &queryError{resp.StatusCode, string(bytes.TrimSpace(raw[:min(len(raw), 200)]))}
 	}
-	if r.Error != "" {
-		return nil, fmt.Errorf("influx: %s", r.Error)
+	if resp.StatusCode >= http.StatusMultipleChoices || r.Error != "" {
+		return nil, &queryError{resp.StatusCode, r.Error}
 	}
 	if len(r.Results) == 0 {
 		return nil, nil
@@ -113,6 +174,20 @@ func (s *Store) query(ctx context.Context, method, db, q string) ([]row, error) 
 		return nil, fmt.Errorf("influx: %s", e)
 	}
 	return r.Results[0].Series, nil
+}
+
+// queryError is an answer that is no result.
+type queryError struct {
+	status int
+	text   string
+}
+
+// Error tells status and what the store said.
+func (e *queryError) Error() string { return fmt.Sprintf("influx answered %d: %s", e.status, e.text) }
+
+// Is makes a 403 what the token does not allow.
+func (e *queryError) Is(target error) bool {
+	return target == errForbidden && e.status == http.StatusForbidden
 }
 
 // quoteIdent quotes a name for InfluxQL.

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	influxdb2 "github.com/influxdata/influxdb-client-go/v2"
@@ -30,6 +32,8 @@ type Store struct {
 	http   *http.Client
 	client influxdb2.Client
 	write  api.WriteAPIBlocking
+	flavor string
+	found  atomic.Pointer[Found]
 }
 
 var _ ingest.Store = (*Store)(nil)
@@ -49,7 +53,7 @@ func New(c configs.Influx) *Store {
 	}
 	client := &http.Client{Transport: bounded{transport}, Timeout: c.Timeout}
 	opts := influxdb2.DefaultOptions().SetHTTPClient(client).SetUseGZip(c.Gzip).SetPrecision(time.Nanosecond)
-	s := &Store{url: c.URL, token: string(c.Token), org: c.Org, bucket: c.Bucket, http: client}
+	s := &Store{url: strings.TrimSuffix(c.URL, "/"), token: string(c.Token), org: c.Org, bucket: c.Bucket, flavor: c.Flavor, http: client}
 	s.client = influxdb2.NewClientWithOptions(c.URL, s.token, opts)
 	s.write = s.client.WriteAPIBlocking(c.Org, c.Bucket)
 	return s
@@ -127,6 +131,10 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // get asks InfluxDB something by HTTP, with the token that writes carry.
 func (s *Store) get(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	return s.send(ctx, method, path, "application/x-www-form-urlencoded", body)
+}
+
+func (s *Store) send(ctx context.Context, method, path, media string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask influx: %w", err)
@@ -135,7 +143,7 @@ func (s *Store) get(ctx context.Context, method, path string, body io.Reader) (*
 		req.Header.Set("Authorization", "Token "+s.token)
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Content-Type", media)
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,18 +23,22 @@ import (
 
 // Options say which bus to open.
 type Options struct {
-	NATS  configs.NATS
-	Dir   string // of the embedded server's store
-	Node  string
-	Sync  bool // false only in negative controls: an ack then no longer means stored
-	Sizes Sizes
-	Log   *slog.Logger
+	NATS configs.NATS
+	Dir  string // of the embedded server's store
+	Node string
+	Sync bool // false only in negative controls: an ack then no longer means stored
+	// MinFree is how much of the disk stays free: below it Room fails.
+	MinFree int64
+	Sizes   Sizes
+	Log     *slog.Logger
 }
 
 // Bus is an open bus.
 type Bus struct {
 	opts     Options
-	srv      *server.Server // nil: remote
+	srv      atomic.Pointer[server.Server] // nil: remote, or between two lives of the embedded one
+	damaged  atomic.Bool                   // the embedded server could not write and will not try again
+	room     atomic.Pointer[error]         // why nothing more may be written, or nil
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
@@ -54,7 +59,7 @@ const (
 // Open starts or dials NATS and declares the streams. It blocks until they stand, or ctx ends.
 func Open(ctx context.Context, o Options) (*Bus, error) {
 	b := &Bus{opts: o, replicas: max(o.NATS.Replicas, 1)}
-	if len(o.NATS.URLs) == 0 {
+	if b.Embedded() {
 		if err := b.startServer(); err != nil {
 			return nil, err
 		}
@@ -110,13 +115,13 @@ func (b *Bus) startServer() error {
 	if err != nil {
 		return fmt.Errorf("embedded nats: %w", err)
 	}
-	srv.SetLoggerV2(&natsLog{log: b.opts.Log}, false, false, false)
+	srv.SetLoggerV2(&natsLog{log: b.opts.Log, damaged: func() { b.damaged.Store(true) }}, false, false, false)
 	srv.Start()
 	if !srv.ReadyForConnections(startTimeout) {
 		srv.Shutdown()
 		return fmt.Errorf("embedded nats: not ready after %s", startTimeout)
 	}
-	b.srv = srv
+	b.srv.Store(srv)
 	return nil
 }
 
@@ -170,8 +175,8 @@ func (b *Bus) connect(name string) (*nats.Conn, error) {
 		}),
 	}
 	url := nats.DefaultURL
-	if b.srv != nil {
-		opts = append(opts, nats.InProcessServer(b.srv))
+	if b.Embedded() {
+		opts = append(opts, nats.InProcessServer(b))
 	} else {
 		url = joinURLs(b.opts.NATS.URLs)
 		if b.opts.NATS.Creds != "" {
@@ -213,17 +218,20 @@ func (b *Bus) Healthy() error {
 	if !b.nc.IsConnected() {
 		return fmt.Errorf("nats is %s", b.nc.Status())
 	}
-	if b.srv != nil && !b.srv.JetStreamEnabled() {
-		return errors.New("embedded jetstream is disabled: disk full or failing")
+	if !b.Embedded() {
+		return nil
 	}
-	return nil
+	if srv := b.srv.Load(); srv == nil || !srv.JetStreamEnabled() {
+		return errDamaged
+	}
+	return b.Room()
 }
 
 // Embedded reports whether the server runs in this process.
-func (b *Bus) Embedded() bool { return b.srv != nil }
+func (b *Bus) Embedded() bool { return len(b.opts.NATS.URLs) == 0 }
 
 // Alone reports whether nobody but this process can publish: the server is embedded and listens to no one.
-func (b *Bus) Alone() bool { return b.srv != nil && b.opts.NATS.Cluster.Listen == "" }
+func (b *Bus) Alone() bool { return b.Embedded() && b.opts.NATS.Cluster.Listen == "" }
 
 // Close drains the connection and stops the embedded server.
 func (b *Bus) Close() error {
@@ -233,9 +241,6 @@ func (b *Bus) Close() error {
 		}
 		b.nc.Close()
 	}
-	if b.srv != nil {
-		b.srv.Shutdown()
-		b.srv.WaitForShutdown()
-	}
+	b.stopServer()
 	return nil
 }

@@ -91,7 +91,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 	}
 	buckets := []jetstream.KeyValueConfig{
 		{Bucket: BucketDevices, MaxBytes: bucketBytes, History: 1},
-		{Bucket: BucketTwins, MaxBytes: bucketBytes, History: 5, MaxValueSize: 80 << 10},
+		{Bucket: BucketTwins, MaxBytes: bucketBytes, History: 1, MaxValueSize: 40 << 10},
 		{Bucket: BucketOperators, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketTypes, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},

@@ -41,3 +41,17 @@ func TestParseRefuses(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseSelector(f *testing.F) {
+	for _, s := range []string{"", "a=b", "a!=b,c in (d,e),!f", "a notin (b)", "a in (", ",,", "a in (b,c),d"} {
+		f.Add(s)
+	}
+	labels := map[string]string{"a": "b"}
+	f.Fuzz(func(t *testing.T, s string) {
+		sel, err := selector.Parse(s)
+		if err == nil {
+			sel.Match(labels)
+			sel.Match(nil)
+		}
+	})
+}

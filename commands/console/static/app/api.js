@@ -18,8 +18,9 @@ export class Problem extends Error {
     this.path = document.path ?? '';
   }
 
-  // missing: this hub does not have that part of the API.
-  get missing() { return this.status === 501 || (this.status === 404 && !this.code.startsWith('unknown')); }
+  // missing: this hub does not have that part of the API, which is not the same as a device or command that is not there.
+  get missing() { return this.status === 501 || (this.status === 404 && (this.code === 'not_found' || this.code === '')); }
+  get forbidden() { return this.status === 403; }
   get unreachable() { return this.status === 0; }
 }
 

@@ -7,6 +7,8 @@ const pageSize = 1000;
 export const mostDevices = 20_000; // beyond it the filters are asked of the hub instead
 const drawEveryMs = 250;
 const refreshSoonMs = 2_000;
+const freshMs = 60_000; // presence and values in view come live; a list as old as this is fetched again
+const freshLargeMs = 300_000; // ... and one of several pages
 
 class Fleet {
   changes = new Topic(drawEveryMs);
@@ -17,6 +19,7 @@ class Fleet {
   shape = 0; // grows when the list could look different: members, presence, labels; not for mere values
 
   #asked = { selector: '' };
+  #loadedAt = 0;
   #loading = null;
   #refreshTimer = 0;
 
@@ -37,6 +40,14 @@ class Fleet {
       this.changes.now();
     }
   }
+
+  // ensure loads, unless just that was loaded lately.
+  ensure(asked) {
+    const same = JSON.stringify(asked) === JSON.stringify(this.#asked);
+    if (!same || this.state !== 'ready' || this.stale) this.load(asked);
+  }
+
+  get stale() { return Date.now() - this.#loadedAt > (this.devices.size > pageSize ? freshLargeMs : freshMs); }
 
   refresh() { return this.load(this.#asked); }
 
@@ -69,6 +80,7 @@ class Fleet {
     this.#show(found);
     this.problem = null;
     this.state = 'ready';
+    this.#loadedAt = Date.now();
     this.changes.now();
   }
 
@@ -92,7 +104,11 @@ class Fleet {
 
   presence(event) {
     const device = this.devices.get(event.device);
-    if (!device) return this.refreshSoon();
+    if (!device) {
+      // Somebody new, unless only a part of the fleet was asked for.
+      if (this.whole && !this.#asked.selector) this.refreshSoon();
+      return;
+    }
     applyPresence(device, event);
     this.shape++;
     this.changes.changed();

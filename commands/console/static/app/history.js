@@ -7,10 +7,10 @@ const minute = 60 * second;
 
 // Each range asks for some hundreds of values a series: more than a chart has pixels is waste.
 export const ranges = [
-  { name: '5m', word: '5 min', ms: 5 * minute, everyMs: 0 },
-  { name: '1h', word: '1 hour', ms: 60 * minute, everyMs: 5 * second },
-  { name: '24h', word: '24 hours', ms: 24 * 60 * minute, everyMs: 2 * minute },
-  { name: '7d', word: '7 days', ms: 7 * 24 * 60 * minute, everyMs: 15 * minute },
+  { word: '5 min', from: '-5m', ms: 5 * minute, everyMs: 0 },
+  { word: '1 hour', from: '-1h', ms: 60 * minute, every: '5s', everyMs: 5 * second },
+  { word: '24 hours', from: '-24h', ms: 24 * 60 * minute, every: '2m', everyMs: 2 * minute },
+  { word: '7 days', from: '-168h', ms: 7 * 24 * 60 * minute, every: '15m', everyMs: 15 * minute },
 ];
 
 export const mostLines = 6; // lines of one field (it has one for each combination of tags)
@@ -38,8 +38,7 @@ export async function fetchHistory(device, keys, range, { seen, isBool, signal }
   const lines = new Map(keys.map((key) => [key, []]));
   await Promise.all([...groups.values()].map(async ({ fn, measurement, fields }) => {
     const answer = await get(`/devices/${encodeURIComponent(device)}/telemetry${query({
-      measurement, fields: fields.join(','), from: `-${range.ms / second}s`, to: 'now',
-      every: fn && `${range.everyMs / second}s`, fn,
+      measurement, fields: fields.join(','), from: range.from, to: 'now', every: range.every, fn,
     })}`, { signal });
     for (const series of answer.series ?? []) {
       const key = `${series.measurement ?? measurement}.${series.field}`;
@@ -50,12 +49,14 @@ export async function fetchHistory(device, keys, range, { seen, isBool, signal }
   return lines;
 }
 
-// Line is one line of a chart: times ascending, values numbers or null.
+// Line is one line of a chart: times ascending, values numbers.
 export class Line {
   constructor(tags, times = [], values = [], everyMs = 0) {
     this.tags = ownTags(tags);
-    this.times = [...times];
-    this.values = values.map(asNumber);
+    // Empty steps are no values; how long a pause is decides what is a gap.
+    const kept = times.map((time, i) => [time, asNumber(values[i])]).filter(([, v]) => v !== null);
+    this.times = kept.map(([time]) => time);
+    this.values = kept.map(([, v]) => v);
     this.everyMs = everyMs;
     this.bucket = { from: 0, sum: 0, n: 0 };
   }
@@ -103,8 +104,9 @@ export class Line {
   }
 
   // withGaps is [times in seconds, values] with a null wherever the device was silent for longer than is usual for it, so
-  // that no line is drawn through a time of which nothing is known.
-  withGaps() {
+  // that no line is drawn through a time of which nothing is known. A switch keeps its position until it changes, so its
+  // line is stepped: the old value once more, just before the new one.
+  withGaps(stepped) {
     const limit = this.#gapLimit();
     const xs = [];
     const ys = [];
@@ -112,6 +114,9 @@ export class Line {
       if (i > 0 && this.times[i] - this.times[i - 1] > limit) {
         xs.push((this.times[i - 1] + this.times[i]) / 2 / second);
         ys.push(null);
+      } else if (stepped && i > 0 && this.values[i] !== this.values[i - 1]) {
+        xs.push((this.times[i] - 0.5) / second);
+        ys.push(this.values[i - 1]);
       }
       xs.push(this.times[i] / second);
       ys.push(this.values[i]);

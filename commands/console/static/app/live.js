@@ -7,6 +7,7 @@ const firstRetryMs = 500;
 const longestRetryMs = 30_000;
 const openWithinMs = 10_000;
 const quietMs = 30_000; // after so long without a frame the hub is asked whether it is still there
+const lingerMs = 1_000; // how long a link that nobody wants is kept for the next page
 const steadyMs = 5_000; // a link that held so long has earned a fresh start of the back-off
 
 class LiveLink {
@@ -21,6 +22,7 @@ class LiveLink {
   #retryTimer = 0;
   #openTimer = 0;
   #quietTimer = 0;
+  #lingerTimer = 0;
   #openedAt = 0;
   #lastFrame = 0;
 
@@ -31,12 +33,13 @@ class LiveLink {
 
   get wanted() { return this.#wanted !== null; }
 
-  // want replaces the subscription. Asking for nothing closes the link.
+  // want replaces the subscription. Asking for nothing closes the link, if nothing else is asked for soon.
   want(subscription) {
     const text = subscription && JSON.stringify({ subscribe: subscription });
     if (text === this.#wanted) return;
     this.#wanted = text;
-    if (!text) this.#stop();
+    clearTimeout(this.#lingerTimer);
+    if (!text) this.#lingerTimer = setTimeout(() => this.#stop(), lingerMs);
     else if (this.up) this.#socket.send(text);
     else if (!this.#socket && !this.#retryTimer) this.#open();
   }
@@ -140,6 +143,9 @@ class LiveLink {
 const listeners = new Map(); // event name -> set of functions
 const reconnected = new Set();
 
+// refusals is what the hub said of a subscription that it could not take.
+export const refusals = { changes: new Topic(), message: '' };
+
 export const gaps = { changes: new Topic(200), dropped: 0, dismissed: 0 };
 
 // on calls the function with each event of that name until the returned function is called.
@@ -159,6 +165,9 @@ function dispatch(event) {
   if (event.event === 'gap') {
     gaps.dropped += event.dropped ?? 0;
     gaps.changes.changed();
+  } else if (event.event === 'error' || event.event === 'subscribed') {
+    refusals.message = event.message ?? '';
+    refusals.changes.now();
   }
   for (const told of listeners.get(event.event) ?? []) told(event);
 }
@@ -171,7 +180,7 @@ export const watch = new LiveLink(linkOptions);
 export const values = new LiveLink(linkOptions);
 const links = [watch, values];
 
-export const everything = { events: ['presence', 'command'] };
+export const everything = { devices: ['*'], events: ['presence', 'command'] };
 
 // linkState is what the operator is told: the worse of the two.
 export function linkState() {

@@ -10,6 +10,7 @@ import { CommandPage, CommandsPage } from './pages/commands.js';
 import { DeadLettersPage } from './pages/deadletters.js';
 import { DevicePage } from './pages/device.js';
 import { FleetPage } from './pages/fleet.js';
+import { HubPage } from './pages/hub.js';
 import { linkSecret, SignInPage } from './pages/signin.js';
 import { Fault } from './parts/notice.js';
 import { Shell } from './parts/shell.js';
@@ -21,8 +22,9 @@ const routes = {
   commands: (id) => (id ? html`<${CommandPage} key=${id} id=${id} />` : html`<${CommandsPage} />`),
   bridge: () => html`<${BridgePage} />`,
   deadletters: () => html`<${DeadLettersPage} />`,
+  hub: () => html`<${HubPage} />`,
 };
-const titles = { '': 'Fleet', commands: 'Commands', bridge: 'Bridge', deadletters: 'Dead letters' };
+const titles = { '': 'Fleet', commands: 'Commands', bridge: 'Bridge', deadletters: 'Dead letters', hub: 'Hub' };
 
 function Page() {
   useTopic(location.changes);

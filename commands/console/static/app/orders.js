@@ -25,12 +25,14 @@ export function useOrders(device) {
   const fetchAll = useCallback(async () => {
     try {
       const answer = await get(`/commands${query({ device, limit: shown })}`);
-      setCommands((before) => (answer.commands ?? []).reduce(place, before ?? []));
+      const listed = answer.commands ?? [];
+      setCommands((before) => listed.reduce(place, before ?? []));
+      if (listed.length) fetchOne(listed[0].id); // the newest is shown open; lists carry no time lines
       setProblem(null);
     } catch (fault) {
       setProblem(fault);
     }
-  }, [device]);
+  }, [device, fetchOne]);
 
   useEffect(() => {
     setCommands(null);
@@ -56,7 +58,7 @@ export function useOrders(device) {
 // place puts a command where it belongs, merged with what is known of it.
 function place(commands, command) {
   const known = commands.find((c) => c.id === command.id);
-  const merged = withState(merge(known, command), hubNow());
+  const merged = merge(known, command);
   const rest = commands.filter((c) => c.id !== command.id);
   return [...rest, merged].sort((a, b) => (b.created ?? 0) - (a.created ?? 0)).slice(0, shown);
 }

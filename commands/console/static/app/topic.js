@@ -5,6 +5,7 @@ import { useEffect, useState } from './html.js';
 export class Topic {
   #watchers = new Set();
   #timer = 0;
+  version = 0; // how often it has changed
 
   constructor(intervalMs = 0) {
     this.intervalMs = intervalMs;
@@ -24,6 +25,7 @@ export class Topic {
   now() {
     clearTimeout(this.#timer);
     this.#timer = 0;
+    this.version++;
     for (const watcher of [...this.#watchers]) watcher();
   }
 }
@@ -37,7 +39,13 @@ function requestAnimationFrameOrNow(then) {
 // useTopic draws the component again whenever the topic changes.
 export function useTopic(topic) {
   const [, draw] = useState(0);
-  useEffect(() => topic.watch(() => draw((n) => n + 1)), [topic]);
+  const drawn = topic.version;
+  useEffect(() => {
+    const again = () => draw((n) => n + 1);
+    // Effects run after the paint; what changed until then would never be seen.
+    if (topic.version !== drawn) again();
+    return topic.watch(again);
+  }, [topic]);
 }
 
 // useClock draws the component again every so many milliseconds while the page can be seen.

@@ -98,6 +98,27 @@ check('parameters can be written as JSON', async (bench) => {
   clean(page);
 });
 
+check('dead letters are shown and written again', async (bench) => {
+  const page = await bench.signedIn({}, 'deadletters');
+  await page.waitForSelector('.letter');
+  want((await page.textContent('.letter')).includes('field type conflict'), 'no reason is shown');
+  await page.click('text=Older ones');
+  await page.waitForFunction(() => document.querySelectorAll('.letter').length === 2);
+  await bench.shot(page, 'deadletters');
+  await page.click('text=Write them again');
+  await page.waitForSelector('text=2 points put back into the log');
+  await page.waitForSelector('.letter', { state: 'detached' });
+  clean(page);
+});
+
+check('frames are shown when asked for', async (bench) => {
+  const page = await bench.signedIn({}, 'devices/boiler-1');
+  await page.click('.trace summary');
+  await page.waitForSelector('.frames li');
+  want((await page.textContent('.frames')).includes('committed'), 'the fate of a frame is not shown');
+  clean(page);
+});
+
 check('a command to a device that is away waits, and can be cancelled', async (bench) => {
   const page = await bench.signedIn({}, 'devices/cellar-3');
   await page.fill('input[name=name]', 'ping');
@@ -122,11 +143,15 @@ check('commands, bridge and what this hub does not have', async (bench) => {
   await page.waitForFunction(() => [...document.querySelectorAll('.command')].every((c) => c.dataset.state === 'cancelled'));
   await page.goto('/console/bridge');
   await page.waitForSelector('.card');
-  want((await page.textContent('.cards')).includes('connection refused'), 'the fault of a connection is not shown');
+  want((await page.textContent('main')).includes('connection refused'), 'the fault of a connection is not shown');
+  await page.click('.card summary');
+  want((await page.textContent('.topics tbody tr')).includes('no map or profile knows this topic'), 'what is not mapped does not come first');
   await bench.shot(page, 'bridge');
-  await page.goto('/console/deadletters');
+  await page.goto('/console/hub');
   await page.waitForSelector('.absent');
-  want((await page.textContent('.absent')).includes('does not offer dead letters'), 'it is not said plainly');
+  want((await page.textContent('.absent')).includes('does not offer a list of nodes'), 'it is not said plainly');
+  want((await page.textContent('table')).includes('command.create'), 'the audit log is not shown');
+  await bench.shot(page, 'hub');
   clean(page, { allow: [refused] });
   wantEqual((await total(page)).refusals, [], 'what the hub refused');
 });

@@ -102,6 +102,6 @@ export function CommandPage({ id }) {
   return html`<div class="page">
     <nav class="crumb" aria-label="Where this is"><${Link} to="commands">Commands<//><span aria-hidden="true">/</span><span class="mono" aria-current="page">${id}</span></nav>
     <h1 class="unseen">Command ${id}</h1>
-    <${Fetched} fetched=${fetched} what="this command">${(command) => html`<div class="commands wide"><${CommandCard} command=${command} now=${hubNow()} open showDevice onToggle=${() => {}} /></div>`}<//>
+    <${Fetched} fetched=${fetched} what="commands">${(command) => html`<div class="commands wide"><${CommandCard} command=${command} now=${hubNow()} open showDevice onToggle=${() => {}} /></div>`}<//>
   </div>`;
 }

@@ -14,6 +14,7 @@ import { CommandForm } from '../parts/commandform.js';
 import { Absent, Fault, Waiting } from '../parts/notice.js';
 import { PresenceLine, PresenceMark, statusWord } from '../parts/presence.js';
 import { CommandCard } from '../parts/timeline.js';
+import { Trace } from '../parts/trace.js';
 import { Twin } from '../parts/twin.js';
 
 const refreshMs = 60_000;
@@ -41,6 +42,7 @@ export function DevicePage({ id }) {
         <${Charts} device=${device} commands=${orders.commands} />
         <${Latest} device=${device} now=${now} />
         <${Twin} id=${id} />
+        <${Trace} key=${id} id=${id} />
       </section>
       <section class="device-side" aria-label="Commands">
         <h2>Send a command</h2>

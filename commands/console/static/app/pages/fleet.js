@@ -13,7 +13,7 @@ import { Rows } from '../parts/rows.js';
 
 const typingPauseMs = 250;
 const settleMs = 150; // how long scrolling rests before the values of what is in view are asked for
-const refreshEveryMs = 60_000; // last values of what is out of view
+const staleCheckMs = 10_000;
 const shownValues = 4;
 
 const statuses = [['', 'All', 'all'], ['online', 'Online', 'online'], ['offline', 'Offline', 'offline'], ['never', 'Never seen', 'never']];
@@ -23,7 +23,7 @@ export function FleetPage() {
   useClock(1000);
   const [filter, setFilter] = useFilter();
   useEffect(() => {
-    const timer = setInterval(() => { if (!document.hidden) fleet.refreshSoon(); }, refreshEveryMs);
+    const timer = setInterval(() => { if (!document.hidden && fleet.stale) fleet.refreshSoon(); }, staleCheckMs);
     return () => { clearInterval(timer); values.want(null); };
   }, []);
   useAsked(filter);
@@ -75,7 +75,7 @@ function useAsked({ selector, q, status }) {
   const asked = useMemo(() => (wide ? { selector } : { selector, q, status }), [wide, selector, wide ? '' : q, wide ? '' : status]);
   const first = useRef(true);
   useEffect(() => {
-    const timer = setTimeout(() => fleet.load(asked), first.current ? 0 : typingPauseMs);
+    const timer = setTimeout(() => fleet.ensure(asked), first.current ? 0 : typingPauseMs);
     first.current = false;
     return () => clearTimeout(timer);
   }, [asked]);

@@ -22,7 +22,7 @@ export function Chart({ field, name, lines, range, changes, boolean, marks }) {
   const shape = lines.map((line) => line.name).join('|');
 
   useLayoutEffect(() => {
-    const made = new uPlot(options(paper.current, { lines, boolean, notes, setUnder }), data(lines), paper.current);
+    const made = new uPlot(options(paper.current, { lines, boolean, notes, setUnder }), data(lines, boolean), paper.current);
     plot.current = made;
     const observer = new ResizeObserver(() => {
       const width = paper.current.clientWidth;
@@ -41,7 +41,7 @@ export function Chart({ field, name, lines, range, changes, boolean, marks }) {
       const now = hubNow();
       for (const line of lines) line.cut(now - range.ms - 2 * line.everyMs);
       plot.current?.batch(() => {
-        plot.current.setData(data(lines), false);
+        plot.current.setData(data(lines, boolean), false);
         plot.current.setScale('x', { min: (now - range.ms) / 1000, max: now / 1000 });
       });
     };
@@ -50,7 +50,7 @@ export function Chart({ field, name, lines, range, changes, boolean, marks }) {
     // The paper runs on also when nothing comes: silence has to be seen.
     const timer = setInterval(() => { if (!document.hidden) draw(); }, quietMotion.matches ? 5000 : Math.max(1000, range.ms / 1000));
     return () => { forget(); clearInterval(timer); };
-  }, [lines, range, changes, shape, dark]);
+  }, [lines, range, changes, shape, dark, boolean]);
 
   const latest = under ?? newest(lines);
   return html`<figure class="strip" data-field=${field}>
@@ -65,8 +65,8 @@ export function Chart({ field, name, lines, range, changes, boolean, marks }) {
 }
 
 // data aligns the lines on one time axis.
-function data(lines) {
-  const tables = lines.map((line) => line.withGaps());
+function data(lines, boolean) {
+  const tables = lines.map((line) => line.withGaps(boolean));
   if (!tables.length) return [[], []];
   return tables.length === 1 ? tables[0] : uPlot.join(tables);
 }
@@ -107,13 +107,12 @@ function options(element, { lines, boolean, notes, setUnder }) {
     cursor: { sync: { key: cursor.key, setSeries: false }, drag: { x: false, y: false }, y: false, points: { size: 7, width: 1.5 } },
     scales: { x: { time: true }, y: boolean ? { range: [-0.15, 1.15] } : { range: calmRange } },
     axes: [
-      { ...axis, size: 24, gap: 4, space: 70, values: clockTicks },
+      { ...axis, size: 24, gap: 4, space: (u, index, min, max, wide) => (wide < 420 ? 46 : 72), values: clockTicks },
       { ...axis, size: 52, gap: 6, space: 30, ...(boolean ? { splits: () => [0, 1], values: () => ['off', 'on'] } : { values: (u, ticks) => ticks.map(tick) }) },
     ],
     series: [{}, ...lines.map((line, i) => ({
       stroke: colour(`--line-${i}`), width: 1.6, spanGaps: false,
       fill: lines.length === 1 ? colour('--line-fill') : undefined,
-      paths: boolean ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: true, size: 4, fill: colour(`--line-${i}`), filter: lonely },
     }))],
     hooks: {

@@ -26,7 +26,7 @@ export function Charts({ device, commands }) {
   if (!keys.length) return html`<div class="absent"><p>Nothing to draw yet: no number or switch has come from this device.</p></div>`;
   return html`<section class="charts">
     <div class="charts-head"><h2>Measured</h2>
-      <div class="segments" role="group" aria-label="How far back">${ranges.map((r) => html`<button key=${r.name} type="button" class="segment"
+      <div class="segments" role="group" aria-label="How far back">${ranges.map((r) => html`<button key=${r.word} type="button" class="segment"
         aria-pressed=${r === range} onClick=${() => setRange(r)}>${r.word}</button>`)}</div></div>
     ${keys.length > 1 && html`<div class="choices" role="group" aria-label="Fields">${keys.map((key) => html`<button key=${key} type="button" class="choice" title=${key}
       aria-pressed=${chosen.includes(key)} onClick=${() => pick(key)}>${fieldName(key)}</button>`)}</div>`}

@@ -74,7 +74,7 @@ function Order({ device, command, onSent }) {
       ${fields !== null && fields.length > 0 && html`<button type="button" class="plain" aria-pressed=${asJSON} onClick=${() => toJSON(!asJSON)}>${asJSON ? 'Back to the form' : 'Edit as JSON'}</button>`}
     </div>
     ${confirming && html`<${ConfirmDangerous} device=${device.id} command=${command} params=${confirming.params}
-      onClose=${() => setConfirming(null)} onConfirm=${() => { setConfirming(null); sending.send(confirming); }} />`}
+      onClose=${() => setConfirming(null)} onConfirm=${() => { setConfirming(null); sending.send({ ...confirming, confirm: device.id }); }} />`}
   </form>`;
 }
 

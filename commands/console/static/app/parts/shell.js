@@ -2,13 +2,13 @@
 import { html, useEffect, useState } from '../html.js';
 import { Announcer, announce } from '../announce.js';
 import { plural, timeOfDay } from '../format.js';
-import { gaps, linkState, retryNow, values, watch } from '../live.js';
+import { gaps, linkState, refusals, retryNow, values, watch } from '../live.js';
 import { Link, location } from '../route.js';
 import { session } from '../session.js';
 import { theme } from '../theme.js';
 import { useClock, useTopic } from '../topic.js';
 
-const places = [['', 'Fleet', ['', 'devices']], ['commands', 'Commands', ['commands']], ['bridge', 'Bridge', ['bridge']], ['deadletters', 'Dead letters', ['deadletters']]];
+const places = [['', 'Fleet', ['', 'devices']], ['commands', 'Commands', ['commands']], ['bridge', 'Bridge', ['bridge']], ['deadletters', 'Dead letters', ['deadletters']], ['hub', 'Hub', ['hub']]];
 
 export function Shell({ children }) {
   useTopic(location.changes);
@@ -22,7 +22,7 @@ export function Shell({ children }) {
         aria-current=${under.includes(here) ? 'page' : undefined}>${word}<//>`)}</nav>
       <div class="bar-end"><${LinkLight} /><${Account} /></div>
     </header>
-    <main id="main" tabindex="-1"><${LinkBanner} /><${GapNote} />${children}</main>
+    <main id="main" tabindex="-1"><${LinkBanner} /><${RefusalNote} /><${GapNote} />${children}</main>
     <${Announcer} />
   </div>`;
 }
@@ -85,6 +85,12 @@ function LinkBanner() {
   return html`<div class="banner" data-banner="link"><p><b>The live link is down.</b> What you see is as of <span class="num">${timeOfDay(link.since)}</span>; ${
     link.retryAt && left > 0 ? html`next try in <span class="num">${left} s</span>.` : 'trying now…'}</p>
     <button type="button" class="button small" onClick=${retryNow}>Try now</button></div>`;
+}
+
+function RefusalNote() {
+  useTopic(refusals.changes);
+  if (!refusals.message) return null;
+  return html`<div class="banner" data-banner="refused" role="status"><p><b>The hub refused to show this live:</b> ${refusals.message}</p></div>`;
 }
 
 function GapNote() {

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-hub/fairlead/internal/load"
+)
+
+// The parts of a benchmark run in processes of their own, so that each one's processor time can be told apart: this
+// program started again. A part reads what to do from its standard input, answers in JSON lines, and ends when its
+// input does, also when whoever started it was killed.
+var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *json.Encoder) error{
+	"hub":  runHubPart,
+	"load": runLoadPart,
+	"echo": runEchoPart,
+}
+
+func newBenchPartCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "part NAME", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			run, ok := benchParts[args[0]]
+			if !ok {
+				return fmt.Errorf("no part %q", args[0])
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			in := json.NewDecoder(cmd.InOrStdin())
+			return run(untilEnd(ctx, in, cancel), in, json.NewEncoder(cmd.OutOrStdout()))
+		},
+	}
+}
+
+// endKey carries how a part starts to wait for the end of its input, once it has read what to do.
+type endKey struct{}
+
+func untilEnd(ctx context.Context, in *json.Decoder, cancel context.CancelFunc) context.Context {
+	return context.WithValue(ctx, endKey{}, func() {
+		var more json.RawMessage
+		_ = in.Decode(&more) // nothing comes any more; only the end is waited for
+		cancel()
+	})
+}
+
+// readSpec reads what to do, and from then on waits for the end.
+func readSpec(ctx context.Context, in *json.Decoder, spec any) error {
+	if err := in.Decode(spec); err != nil {
+		return fmt.Errorf("read what to do: %w", err)
+	}
+	go ctx.Value(endKey{}).(func())() // ends with the input, and the process with it
+	return nil
+}
+
+func runLoadPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
+	var spec load.Spec
+	if err := readSpec(ctx, in, &spec); err != nil {
+		return err
+	}
+	r, err := load.Run(ctx, spec)
+	return errors.Join(err, out.Encode(r))
+}
+
+// echoAnswer says where the bare server is.
+type echoAnswer struct {
+	URL string `json:"url"`
+	PID int    `json:"pid"`
+}
+
+func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
+	if err := readSpec(ctx, in, new(struct{})); err != nil {
+		return err
+	}
+	ln, err := listen("listen", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: load.NewEcho(), ReadHeaderTimeout: headerTimeout}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := out.Encode(echoAnswer{URL: "ws://" + ln.Addr().String() + "/v1/device", PID: os.Getpid()}); err != nil {
+		return err
+	}
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("bare server: %w", err)
+	}
+	return nil
+}
+
+// part is a part at work.
+type part struct {
+	name  string
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	out   *json.Decoder
+	log   *lastWords
+}
+
+// lastWords keeps the end of what a part prints to its standard error.
+type lastWords struct {
+	mu   sync.Mutex
+	text []byte // guarded by mu
+}
+
+const tailBytes = 4 << 10
+
+// Write takes more text.
+func (t *lastWords) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if n := len(t.text); n > tailBytes {
+		t.text = t.text[n-tailBytes:]
+	}
+	return len(p), nil
+}
+
+// String is what is kept.
+func (t *lastWords) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.text))
+}
+
+// startPart starts a part and tells it what to do.
+func startPart(name string, spec any) (*part, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &part{name: name, cmd: exec.Command(self, "bench", "part", name), log: &lastWords{}}
+	p.cmd.Stderr = p.log
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p.out = json.NewDecoder(stdout)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	if err := json.NewEncoder(p.stdin).Encode(spec); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w: %s", name, err, p.log), p.kill())
+	}
+	return p, nil
+}
+
+// answer reads the part's next answer.
+func (p *part) answer(into any) error {
+	if err := p.out.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.name, err, p.log)
+	}
+	return nil
+}
+
+const partStop = 90 * time.Second
+
+// stop lets the part end in order.
+func (p *part) stop() error {
+	_ = p.stdin.Close()
+	kill := time.AfterFunc(partStop, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.name, err, p.log)
+	}
+	return nil
+}
+
+// kill ends the part as a crash would.
+func (p *part) kill() error {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // says that it was killed, and closes the pipes
+	return nil
+}

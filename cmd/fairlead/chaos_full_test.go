@@ -1,0 +1,15 @@
+//go:build chaos
+
+package main_test
+
+import "time"
+
+// The long rounds of what breaks things.
+const (
+	killRounds  = 100
+	cutRounds   = 30
+	faultTime   = 5 * time.Second
+	outageTime  = 2 * time.Minute
+	outageRate  = 20_000 // points a second
+	afterOutage = 10 * time.Minute
+)

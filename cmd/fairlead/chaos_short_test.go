@@ -1,0 +1,15 @@
+//go:build !chaos
+
+package main_test
+
+import "time"
+
+// The short rounds of what breaks things; the tag "chaos" makes them long.
+const (
+	killRounds  = 5
+	cutRounds   = 2
+	faultTime   = time.Second
+	outageTime  = 10 * time.Second
+	outageRate  = 5_000 // points a second
+	afterOutage = 2 * time.Minute
+)

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/ingest/influx"
+	"github.com/fairlead-hub/fairlead/internal/problem"
+)
+
+// readRows shows all rows of a text, and the faults among them.
+func readRows(t *testing.T, text, format string, o rowOptions) (got []string) {
+	t.Helper()
+	if o.deviceKey == "" {
+		o.deviceKey = "device"
+	}
+	source, err := openRows(strings.NewReader(text), "-", format, o)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for {
+		r, err := source.next()
+		var fault *rowFault
+		switch {
+		case errors.Is(err, io.EOF):
+			return got
+		case errors.As(err, &fault):
+			got = append(got, fault.Error())
+		case err != nil:
+			return append(got, err.Error())
+		default:
+			got = append(got, fmt.Sprintf("%d %s %s", r.line, r.device, r.point))
+		}
+	}
+}
+
+func TestRows(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, format string
+		opt          rowOptions
+		want         []string
+	}{
+		"lines": {
+			"# c\n\nenv,device=a,site=x,room=b t=1.5,n=2i 1763832000000000000\nenv t=1 1\nenv,device=a t=1\nenv,device=a t=\nenv,device=b.c t=1 1", "line",
+			rowOptions{drop: []string{"site"}},
+			[]string{
+				`3 a {"measurement":"env","time":1763832000000,"tags":{"room":"b"},"fields":{"t":1.5,"n":2}}`,
+				"line 4: names no device: device is missing; give --device",
+				"line 5: has no time, and a point that is sent again would be stored twice",
+				"line 6: expected field value, found end of input at column 16",
+				`line 7: device id "b.c": character 2 is not allowed; use A-Z a-z 0-9 _ : -, starting with a letter or digit`,
+			},
+		},
+		"lines of one device": {
+			"env,device=a t=1 1763832000123", "line",
+			rowOptions{device: "b", precision: time.Millisecond},
+			[]string{`1 b {"measurement":"env","time":1763832000123,"fields":{"t":1}}`},
+		},
+		"csv": {
+			"\ufeffTime,id,site,t,ok,note\n2026-01-31T12:00:00.5Z,a,x,1e1,TRUE,\"a, b\"\n1769860801,b,,2,false,\n1769860801123456,b,,,,\n", "csv",
+			rowOptions{deviceKey: "id", tags: []string{"site"}, measurement: "m"},
+			[]string{
+				`2 a {"measurement":"m","time":1769860800500,"tags":{"site":"x"},"fields":{"t":10,"ok":true,"note":"a, b"}}`,
+				`3 b {"measurement":"m","time":1769860801000,"fields":{"t":2,"ok":false}}`,
+				"line 4: has no value",
+			},
+		},
+		"csv of a bad name":   {"time,temp (C)\n1,2\n", "csv", rowOptions{}, []string{`column "temp (C)": name may hold A-Z a-z 0-9 _ . - only; rename it, or leave it out with --drop`}},
+		"csv without a time":  {"a,b\n1,2\n", "csv", rowOptions{}, []string{"the header has no column for the time; name it with --time-column"}},
+		"csv without a field": {"time,b\n1,2\n", "csv", rowOptions{drop: []string{"b"}}, []string{"the header has no column for a field"}},
+		"other format":        {"", "xml", rowOptions{}, []string{"--format xml: want line or csv"}},
+	} {
+		got := readRows(t, c.text, c.format, c.opt)
+		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("%s:\ngot  %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(c.want, "\n     "))
+		}
+	}
+}
+
+// moody is a hub that answers posts by a script, one answer after the other, and then stores all.
+type moody struct {
+	mu     sync.Mutex
+	script []http.HandlerFunc
+	minted int
+	bodies []string
+}
+
+func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if strings.HasSuffix(r.URL.Path, "/tokens") {
+		m.minted++
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, `{"token":"t%d"}`, m.minted)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	if len(m.script) > 0 {
+		next := m.script[0]
+		m.script = m.script[1:]
+		next(w, r)
+		return
+	}
+	m.bodies = append(m.bodies, r.Header.Get("Authorization")+" "+string(body))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func answers(status int, code, path string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "0")
+		problem.New(status, code, path+": why").WithPath(path).Write(w)
+	}
+}
+
+// An import gets over a hub that is busy, a token that ends and rows that are refused.
+func TestImportAgainstAMoodyHub(t *testing.T) {
+	hub := &moody{script: []http.HandlerFunc{
+		answers(503, "log_takes_nothing", ""), answers(401, "token_expired", ""), answers(429, "too_many_posts", ""),
+		answers(400, "invalid_field", "points[1].fields.t"), answers(413, "body_too_big", ""), // three rows left: one, and two
+	}}
+	server := httptest.NewTLSServer(hub)
+	defer server.Close()
+	text := "m t=1 1000000\nm t=2 2000000\nm t=3 3000000\nm t=4 4000000\n"
+	file := t.TempDir() + "/a.lp"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, said := runCLI(t, server, "import", "--device", "a", file)
+	if code != exitFailed || !strings.Contains(out, "3 rows stored, 1 refused, done up to line 4") || !strings.Contains(said, "line 2: fields.t: why (invalid_field)") {
+		t.Fatalf("exit %d, %q\n%s", code, out, said)
+	}
+	want := `Bearer t2 {"points":[{"measurement":"m","time":1,"fields":{"t":1}}]}` + "\n" +
+		`Bearer t2 {"points":[{"measurement":"m","time":3,"fields":{"t":3}},{"measurement":"m","time":4,"fields":{"t":4}}]}`
+	if got := strings.Join(hub.bodies, "\n"); got != want || hub.minted != 2 {
+		t.Errorf("stored\n%s\nwant\n%s\n%d tokens", got, want, hub.minted)
+	}
+}
+
+// A hub that stays away ends the import, which says where to go on.
+func TestImportSaysWhereToGoOn(t *testing.T) {
+	away := make([]http.HandlerFunc, 100)
+	for i := range away {
+		away[i] = answers(503, "draining", "")
+	}
+	server := httptest.NewTLSServer(&moody{script: away})
+	defer server.Close()
+	file := t.TempDir() + "/a.lp"
+	if err := os.WriteFile(file, []byte("m t=1 1000000\nm t=2 2000000\nm t=3 3000000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, said := runCLI(t, server, "import", "--device", "a", "--skip", "1", "--retry-for", "1ms", file)
+	if code != exitFailed || !strings.Contains(out, "0 rows stored, 0 refused, done up to line 1") || !strings.Contains(said, "--skip 1") {
+		t.Fatalf("exit %d, %q\n%s", code, out, said)
+	}
+}
+
+func TestHistoryWithoutInfluxQL(t *testing.T) {
+	cfg := configs.Default().Influx
+	cfg.URL, cfg.Flavor = "http://127.0.0.1:1", configs.FlavorVictoriaMetrics
+	s := influx.New(cfg)
+	defer s.Close()
+	_, err := history{s}.Telemetry(t.Context(), api.HistoryQuery{Device: "pump-7"})
+	var refused *api.Invalid
+	if !errors.As(err, &refused) || refused.Status != http.StatusNotImplemented || refused.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+}
