@@ -257,10 +257,15 @@ func TestSchemas(t *testing.T) {
 }
 
 func TestManyQueued(t *testing.T) {
-	// 1,000 devices off line with 10 commands each, some of which expire; then all come at once.
-	const devices, each = 1000, 10
+	// Many devices off line with 10 commands each, some of which expire; then all come at once.
+	const devices, each, drain = manyDevices, 10, 20
 	f := newFleet(t)
-	r := hub(t, f, func(c *configs.Commands) { c.DrainPerSecond = 100 })
+	ends := &ends{state: make(map[string]commands.State), changed: make(chan struct{}, 1)}
+	f.notes = ends
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1", func(c *configs.Commands) { c.DrainPerSecond = drain })
+	defer stop()
 	for i := range devices {
 		f.add(fmt.Sprintf("d%d", i), obey)
 	}
@@ -284,18 +289,31 @@ func TestManyQueued(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d bytes a queued command", (heap()-before)/devices/each)
-	for i := range devices {
-		wantFinal(t, r, ids[i][4], commands.Expired)
-		wantFinal(t, r, ids[i][9], commands.Expired)
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
 	}
+	info, err := s.Info(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d devices: %d bytes of memory and %d of the log a queued command, %d MiB in all", devices, (heap()-before)/devices/each, info.State.Bytes/devices/each, (heap()-before)>>20)
+	ends.await(t, 2*devices)
+	began := time.Now()
 	for i := range devices {
 		f.connect(fmt.Sprintf("d%d", i), "n1")
 	}
+	ends.await(t, each*devices)
+	took := time.Since(began)
+	t.Logf("drained %d commands in %s: %.1f a second and device, allowed %d", devices*each*4/5, took, float64(each*4/5)/took.Seconds(), drain)
 	for i := range devices {
 		for n, id := range ids[i] {
-			if n%5 != 4 {
-				wantFinal(t, r, id, commands.Succeeded)
+			want := commands.Succeeded
+			if n%5 == 4 {
+				want = commands.Expired
+			}
+			if got := ends.state[id]; got != want {
+				t.Errorf("command %d of d%d is %s, want %s", n, i, got, want)
 			}
 		}
 		var got []string
@@ -308,6 +326,45 @@ func TestManyQueued(t *testing.T) {
 		}
 	}
 	wantEmpty(t, r)
+}
+
+// ends collects how commands ended.
+type ends struct {
+	mu      sync.Mutex
+	state   map[string]commands.State
+	changed chan struct{}
+}
+
+func (e *ends) Annotate(c commands.Command) {
+	if !c.State.Final() {
+		return
+	}
+	e.mu.Lock()
+	e.state[c.ID] = c.State
+	e.mu.Unlock()
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until n commands have ended.
+func (e *ends) await(t *testing.T, n int) {
+	t.Helper()
+	ctx := within(t)
+	for {
+		e.mu.Lock()
+		got := len(e.state)
+		e.mu.Unlock()
+		if got >= n {
+			return
+		}
+		select {
+		case <-e.changed:
+		case <-ctx.Done():
+			t.Fatalf("%d of %d commands have ended", got, n)
+		}
+	}
 }
 
 func heap() int64 {

@@ -108,7 +108,7 @@ func (o *order) detail() string {
 	case o.Approval:
 		return "awaiting approval"
 	case o.NotBefore > 0:
-		return "not before " + time.UnixMilli(o.NotBefore).UTC().Format(time.RFC3339)
+		return "not before " + time.UnixMilli(o.NotBefore).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	}
 	return ""
 }

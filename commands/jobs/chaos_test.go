@@ -4,6 +4,6 @@ package jobs_test
 
 // The size of the kill test.
 const (
-	killDevices = 50_000
+	killDevices = 20_000
 	killRounds  = 20
 )
