@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +24,6 @@ type ingestBench struct {
 	dir     string
 
 	out      io.Writer
-	table    *tabwriter.Writer
 	fsync    load.Disk
 	best     float64 // frames a second of the first round
 	directly float64 // points a second of the direct load
@@ -102,17 +100,17 @@ func (b *ingestBench) run(ctx context.Context) (err error) {
 	if err := b.references(ctx, dir); err != nil {
 		return err
 	}
-	b.table = tabwriter.NewWriter(b.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(b.table, "round\tframe B\tacked\tstored\tlost\tframes/s\tpoints/s\tcpu us/frame\tcores\tloader\tcommits/s\tp50 ms\tp99 ms\tlate\t")
+	fmt.Fprintf(b.out, "%-24s %7s %10s %10s %5s %9s %9s %12s %6s %6s %9s %8s %8s %6s\n", "round", "frame B", "acked", "stored", "lost",
+		"frames/s", "points/s", "cpu us/frame", "cores", "loader", "commits/s", "p50 ms", "p99 ms", "late")
 	for i, r := range b.rounds() {
 		if !strings.Contains(r.name, b.only) {
 			continue
 		}
 		if err := b.round(ctx, filepath.Join(dir, fmt.Sprint(i)), r); err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", r.name, err), b.table.Flush())
+			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
-	return b.table.Flush()
+	return nil
 }
 
 // references measures what the disk and the bus do by themselves.
@@ -275,7 +273,7 @@ func (b *ingestBench) row(r round, got load.Result, stored uint64, lost string, 
 		points = float64(got.Frames) * float64(max(r.points, 1)) / seconds
 	}
 	ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
-	fmt.Fprintf(b.table, "%s\t%d\t%d\t%d\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.2f\t%.2f\t%d\t\n",
+	fmt.Fprintf(b.out, "%-24s %7d %10d %10d %5s %9.0f %9.0f %12.2f %6.2f %6.2f %9.0f %8.2f %8.2f %6d\n",
 		r.name, got.Bytes, got.Acked, stored, lost, got.PerSecond(), points,
 		float64(got.FrameCPU())/1e3, got.CPU[0]/got.Seconds, got.OwnCPU/got.Seconds, got.Batches/got.Seconds, ms(got.P50), ms(got.P99), got.Late)
 }
