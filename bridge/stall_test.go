@@ -22,17 +22,17 @@ func TestLogHangs(t *testing.T) {
 	broker.PubLines("site/d1/env", numbered(n))
 	r.wantStatus("given up, with the reason", func(s bridge.Status) bool { return strings.Contains(s.LastError, "faster than they can be stored") })
 	h.mu.Lock()
-	if got := len(h.stored("d1")); got != window {
+	if got := len(h.points["d1"]); got != window {
 		t.Errorf("%d messages in memory, the window is %d", got, window)
 	}
 	h.mu.Unlock()
 	h.release()
 	h.until("all", func() bool { return len(h.points["d1"]) >= n })
 	r.wantStatus("all acknowledged", func(s bridge.Status) bool { return s.Acked >= n })
-	if got := len(h.stored("d1")); got != n {
+	if got := len(h.points["d1"]); got != n {
 		t.Errorf("%d points, want %d: each once", got, n)
 	}
-	for i, p := range h.stored("d1") {
+	for i, p := range h.points["d1"] {
 		if field(p, "n") != fmt.Sprint(i) {
 			t.Fatalf("message %d is %s: order is lost", i, field(p, "n"))
 		}
