@@ -178,7 +178,8 @@ func (r ready) wantRows(t testing.TB, query string, want ...string) {
 	var got []string
 	until(t, fmt.Sprintf("%d rows of %s", len(want), query), func() bool {
 		got = r.rows(t, query)
-		return len(got) >= len(want)
+		// InfluxDB shows a point field by field while it is written: a row with a gap is not yet whole.
+		return slices.Equal(got, want) || len(got) >= len(want) && !strings.Contains(strings.Join(got, " "), "<nil>")
 	})
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%s:\n got %q\nwant %q", query, got, want)
