@@ -327,7 +327,7 @@ func (r *Records) update(ctx context.Context, old *Record, fn func(*Record) (boo
 		return nil, err
 	}
 	rev, err := r.kv.Update(ctx, rec.key(), value, old.Revision)
-	if errors.Is(err, jetstream.ErrKeyExists) { // a wrong last sequence, whoever caused it
+	if changedMeanwhile(err) {
 		return nil, ErrConflict
 	}
 	if err != nil {
@@ -355,6 +355,11 @@ func (r *Records) refresh(ctx context.Context, id string) error {
 	return nil
 }
 
+// changedMeanwhile reports a wrong last revision, which a server alone and a replicated one name differently.
+func changedMeanwhile(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
+}
+
 // Delete removes a record. A live session of the device ends within a second, on any node.
 func (r *Records) Delete(ctx context.Context, id string, revision uint64) error {
 	rec, ok := r.Record(id)
@@ -366,7 +371,7 @@ func (r *Records) Delete(ctx context.Context, id string, revision uint64) error 
 		opts = append(opts, jetstream.LastRevision(revision))
 	}
 	err := r.kv.Delete(ctx, rec.key(), opts...)
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	if changedMeanwhile(err) {
 		return fmt.Errorf("delete device %s: %w", id, ErrConflict)
 	}
 	if err != nil {
