@@ -2,6 +2,7 @@ package devices
 
 import (
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"sync"
@@ -55,7 +56,21 @@ func (u *Uplink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.Status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
 	}
+	finishBody(w, r)
 	u.tell(w, p)
+}
+
+// The bounds of what is read of a refused body.
+const (
+	finishWait  = time.Second
+	finishBytes = 1 << 20
+)
+
+// finishBody reads what is left of a refused body: closing a connection with unread bytes resets it, and the device would
+// never see why it was refused.
+func finishBody(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(finishWait)) // as for the body itself
+	_, _ = io.CopyN(io.Discard, r.Body, finishBytes)
 }
 
 // post takes a request from its headers to the log.
