@@ -23,9 +23,10 @@ import (
 // program started again. A part reads what to do from its standard input, answers in JSON lines, and ends when its
 // input does, also when whoever started it was killed.
 var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *json.Encoder) error{
-	"hub":  runHubPart,
-	"load": runLoadPart,
-	"echo": runEchoPart,
+	"hub":    runHubPart,
+	"load":   runLoadPart,
+	"orders": runOrdersPart,
+	"echo":   runEchoPart,
 }
 
 func newBenchPartCommand() *cobra.Command {

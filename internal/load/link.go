@@ -88,8 +88,13 @@ func (f *fleet) read(l *link) error {
 	}
 }
 
-// take handles the whole frames in buf and returns how much of it that was [RFC6455 5.2].
+// take handles the whole frames in buf and returns how much of it that was.
 func (f *fleet) take(l *link, buf []byte) (used int, err error) {
+	return split(buf, func(opcode byte, payload []byte) error { return f.frame(l, opcode, payload) })
+}
+
+// split hands the whole frames in buf over, one after the other, and returns how much of it that was [RFC6455 5.2].
+func split(buf []byte, each func(opcode byte, payload []byte) error) (used int, err error) {
 	for {
 		b := buf[used:]
 		if len(b) < 2 {
@@ -108,7 +113,7 @@ func (f *fleet) take(l *link, buf []byte) (used int, err error) {
 		if len(b) < head+size {
 			return used, nil
 		}
-		if err := f.frame(l, b[0]&0x0f, b[head:head+size]); err != nil {
+		if err := each(b[0]&0x0f, b[head:head+size]); err != nil {
 			return used, err
 		}
 		used += head + size
@@ -129,12 +134,15 @@ var (
 	byePrefix    = []byte(`{"type":"bye"`)
 )
 
+func pong(conn net.Conn, payload []byte) error {
+	_, err := conn.Write(append([]byte{0x80 | opPong, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
+	return err
+}
+
 func (f *fleet) frame(l *link, opcode byte, payload []byte) error {
 	switch opcode {
 	case opPing:
-		pong := append([]byte{0x80 | opPong, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
-		_, err := l.conn.Write(pong)
-		return err
+		return pong(l.conn, payload)
 	case opClose:
 		return fmt.Errorf("hub closes: %q", payload[min(2, len(payload)):])
 	case opText:
