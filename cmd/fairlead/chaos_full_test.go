@@ -12,4 +12,7 @@ const (
 	outageTime  = 2 * time.Minute
 	outageRate  = 20_000 // points a second
 	afterOutage = 10 * time.Minute
+
+	historyCommands = 10_000
+	historyUptime   = 3000 // milliseconds that a hub lives at most, and a little
 )

@@ -12,4 +12,7 @@ const (
 	outageTime  = 10 * time.Second
 	outageRate  = 5_000 // points a second
 	afterOutage = 2 * time.Minute
+
+	historyCommands = 300
+	historyUptime   = 900 // milliseconds that a hub lives at most, and a little
 )
