@@ -205,7 +205,10 @@ func (h *history) checkDevice(v *verdict, c lived) {
 		}
 		if s, ok := h.said[id]; ok {
 			onTime, late := s.outcomes()
-			words[onTime], words[late] = true, words[late] || c.Late
+			words[onTime] = true
+			if c.Late {
+				words[late] = true
+			}
 		}
 	}
 	switch c.State {

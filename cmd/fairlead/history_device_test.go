@@ -27,6 +27,7 @@ type machine struct {
 	rnd     *rand.Rand      // guarded by mu, like all that follows
 	known   map[string]bool // acted on
 	unacked map[string]saying
+	pending int   // what it does later
 	line    *line // the newest
 }
 
@@ -203,8 +204,10 @@ func (m *machine) act(l *line, id string, luck int, timeout time.Duration) {
 // later does something after a while; run waits for it.
 func (m *machine) later(after time.Duration, do func()) {
 	m.wg.Add(1)
+	m.plan(1)
 	time.AfterFunc(after, func() {
 		defer m.wg.Done()
+		defer m.plan(-1)
 		do()
 	})
 }
@@ -256,10 +259,17 @@ func (m *machine) acked(id string) {
 	m.history.acked[id] = true
 }
 
+func (m *machine) plan(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pending += n
+}
+
+// owes is how many results are not said or not confirmed.
 func (m *machine) owes() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.unacked)
+	return len(m.unacked) + m.pending
 }
 
 func (l *line) say(kind, id string) { l.write(map[string]any{"type": kind, "id": id, "percent": 50}) }

@@ -104,7 +104,8 @@ func (h *hub) openBus(ctx context.Context) (err error) {
 		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
 		MinFree: h.cfg.Ingest.MinFreeBytes,
 		Sizes: bus.Sizes{
-			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
+			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep,
+			CommandsBytes: h.cfg.Commands.LogBytes, CommandsKeep: h.cfg.Commands.Keep,
 		},
 	})
 	if err == nil && !h.cfg.Ingest.Sync {
