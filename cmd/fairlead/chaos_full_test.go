@@ -13,6 +13,6 @@ const (
 	outageRate  = 20_000 // points a second
 	afterOutage = 10 * time.Minute
 
-	historyCommands = 10_000
-	historyUptime   = 3000 // milliseconds that a hub lives at most, and a little
+	historyCommands = 11_000 // requests; some make no command
+	historyUptime   = 3000   // milliseconds that a hub lives at most, and a little
 )

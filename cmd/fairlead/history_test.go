@@ -336,8 +336,9 @@ var forgeries = map[string]func(h *history, c lived) bool{
 		return c.State != "expired"
 	},
 	"acted twice": func(h *history, c lived) bool {
+		once := h.acted(c)
 		h.deeds[c.Device] = append(slices.Clone(h.deeds[c.Device]), deed{c.ID, c.NotBefore})
-		return h.acted(c)
+		return once
 	},
 	"acted too early": func(h *history, c lived) bool {
 		c.NotBefore = time.Now().Add(time.Hour).UnixMilli()
