@@ -76,6 +76,9 @@ func (l *nodeRate) allow(now time.Time) bool {
 	for {
 		was := l.until.Load()
 		next := paid(was, at, 1, l.perSecond)
+		if was > at+int64(time.Second) {
+			next = paid(0, at, 1, l.perSecond) // the clock was set back
+		}
 		if next-at > int64(time.Second) {
 			return false
 		}

@@ -130,6 +130,10 @@ func (p *Presence) held(device string) time.Duration {
 	}
 	e.flap.Tried = now
 	left := time.Duration(e.flap.Hold-now) * time.Millisecond
+	if left > flapMostHold {
+		e.flap.Hold = now // the clock was set back
+		return 0
+	}
 	return left + rand.N(left/4+1)
 }
 

@@ -43,7 +43,7 @@ type Uplink struct {
 
 // NewUplink returns the endpoint beside h, with the same verifier, log and refusals.
 func NewUplink(h *Handler) *Uplink {
-	return &Uplink{Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, quota: newPostQuota(h.rates), busy: make(map[string]int)}
+	return &Uplink{Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, quota: newPostQuota(h.rates, h.started), busy: make(map[string]int)}
 }
 
 // ServeHTTP stores the body's points; 204 says that they are on disk.

@@ -110,6 +110,7 @@ const (
 // over the rates holds up the next.
 type postQuota struct {
 	rates  rates
+	start  time.Time // its clock counts from then, also when the hub's is set
 	shards [postShards]struct {
 		mu    sync.Mutex
 		m     map[string]*quota
@@ -117,8 +118,8 @@ type postQuota struct {
 	}
 }
 
-func newPostQuota(r rates) *postQuota {
-	p := &postQuota{rates: r}
+func newPostQuota(r rates, start time.Time) *postQuota {
+	p := &postQuota{rates: r, start: start}
 	for i := range p.shards {
 		p.shards[i].m = make(map[string]*quota)
 	}
@@ -134,7 +135,7 @@ func (p *postQuota) wait(device string, now time.Time) time.Duration {
 	if q == nil {
 		return 0
 	}
-	return time.Duration(max(0, q.ahead(now.UnixNano())-quotaBurst))
+	return time.Duration(max(0, q.ahead(int64(now.Sub(p.start)))-quotaBurst))
 }
 
 // pay counts one post.
@@ -142,7 +143,7 @@ func (p *postQuota) pay(device string, now time.Time, size, points int) {
 	if p.rates == (rates{}) {
 		return
 	}
-	at := now.UnixNano()
+	at := int64(now.Sub(p.start))
 	s := &p.shards[shardOf(device)%postShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()

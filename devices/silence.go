@@ -180,6 +180,7 @@ func (p *Presence) overdue(now int64) (devices []string) {
 		s.mu.Lock()
 		for device, x := range s.expected {
 			e := s.m[device]
+			x.point, x.from = min(x.point, now), min(x.from, now) // the clock may have been set back
 			switch {
 			case x.every == 0 || x.silent:
 			case e == nil || e.seen == 0:
