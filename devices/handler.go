@@ -223,7 +223,8 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.prepare()
 	now := h.now()
 	s.begin(now)
-	s.epoch = h.presence.connected(s.device, s.id, req.address)
+	old := h.session(s.device)
+	s.epoch = h.presence.connected(arrival{s.device, s.id, req.address, old != nil && old.ending()})
 	s.quiet.Store(h.presence.Silent(s.device))
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.

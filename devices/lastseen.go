@@ -72,7 +72,9 @@ func (p *Presence) keepShard(ctx context.Context, i int) error {
 		}
 		v := seenValue{Seen: e.seen, Cause: e.cause, Link: e.link, Epoch: e.epoch, Address: e.address}
 		if x := s.expected[device]; x != nil {
-			v.Point, v.Silent = x.point, x.silent
+			if v.Point, v.Silent = x.point, x.silent; x.silent {
+				v.Point = x.last() // since when it is
+			}
 		}
 		if e.online {
 			v.Seen, live = now, true

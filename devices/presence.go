@@ -213,14 +213,20 @@ func (p *Presence) Set(device string, online bool, cause, link string) {
 	p.note(device)
 }
 
+// arrival is a session that begins.
+type arrival struct {
+	device, session, address string
+	parting                  bool // the device's session on this node was ending already
+}
+
 // connected makes a session the device's current one and gives it the epoch by which it is known.
-func (p *Presence) connected(device, session, address string) (epoch uint64) {
-	now := p.opts.Now()
+func (p *Presence) connected(a arrival) (epoch uint64) {
+	now, device := p.opts.Now(), a.device
 	s := p.shard(device)
 	s.mu.Lock()
 	e := s.entry(device)
-	if e.online && e.link == LinkWebSocket {
-		p.flapped(device, e, address, now.UnixMilli())
+	if e.online && e.link == LinkWebSocket && !(a.parting && e.node == p.opts.Node) {
+		p.flapped(device, e, a.address, now.UnixMilli())
 	}
 	e.epoch = nextEpoch(e.epoch, now)
 	e.seen, s.dirty = now.UnixMilli(), true
@@ -230,7 +236,7 @@ func (p *Presence) connected(device, session, address string) (epoch uint64) {
 	if x := s.expected[device]; x != nil && e.node != p.opts.Node {
 		x.from = e.seen // what another node heard of it is not known here
 	}
-	e.online, e.cause, e.link, e.node, e.session, e.address = true, causeConnected, LinkWebSocket, p.opts.Node, session, address
+	e.online, e.cause, e.link, e.node, e.session, e.address = true, causeConnected, LinkWebSocket, p.opts.Node, a.session, a.address
 	epoch = e.epoch
 	s.mu.Unlock()
 	p.note(device)

@@ -90,11 +90,12 @@ func (p *Presence) expect(device string, every time.Duration) {
 		delete(s.expected, device)
 	} else {
 		x = s.expecting(device)
-		if x.every == 0 {
+		fresh := x.every == 0
+		if fresh {
 			x.from = now
 		}
 		x.every = every.Milliseconds()
-		if was && x.due() > now {
+		if !fresh && x.due() > now {
 			x.silent = false
 		}
 		was = was && !x.silent

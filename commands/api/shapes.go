@@ -20,11 +20,11 @@ type Device struct {
 	Node     string            `json:"node,omitempty"`
 	Address  string            `json:"address,omitempty"` // with its port if that is known
 
-	Flaps    int  `json:"flaps,omitempty"` // sessions that replaced a live one in the last window
-	Conflict bool `json:"conflict"`        // so many that two devices use this identity
+	Flaps    int  `json:"flaps,omitempty"`    // sessions that replaced a live one in the last window
+	Conflict bool `json:"conflict,omitempty"` // so many that two devices use this identity
 
 	ExpectEvery string `json:"expect_every,omitempty"` // telemetry is expected so often
-	Silent      bool   `json:"silent"`                 // none came for longer
+	Silent      bool   `json:"silent,omitempty"`       // none came for longer
 	SilentSince int64  `json:"silent_since,omitempty"` // when the last came
 
 	Keys     []Key            `json:"keys"`
