@@ -131,7 +131,7 @@ func (p *Presence) tellOne(ctx context.Context, st State) error {
 	if err := p.opts.Events.Publish(subject, event); err != nil {
 		return err
 	}
-	if !p.opts.Shared || st.Node != p.opts.Node && st.Status != Never {
+	if !p.opts.Shared || st.Node != p.opts.Node {
 		return nil
 	}
 	return p.put(ctx, st)
