@@ -27,7 +27,9 @@ short:
 	go run ./cmd/fairlead bench ingest --short
 
 bench: setup
+	.ci/telegraf
 	go run ./cmd/fairlead bench ingest
+	go run ./cmd/fairlead bench chain
 	go test -run '^$$' -bench . -benchtime 3s ./devices/... ./ingest/... ./commands/... ./bridge/...
 
 chaos: setup

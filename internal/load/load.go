@@ -14,13 +14,16 @@ import (
 
 // Spec is one load.
 type Spec struct {
-	URL     string   // ws:// or wss://, with the path
+	URL     string   // ws:// or wss:// with the path; mqtt:// is an MQTT 3.1.1 broker, QoS 1, one line a message
 	CAFile  string   // to trust; empty: the system's
 	Tokens  []string // one device each
 	Window  int      // frames in flight of one device; at most MaxWindow
 	Rate    float64  // frames a second of one device; 0: as fast as the window allows
 	Burst   int      // frames that a device on a schedule sends at once; 0: 1
 	Points  int      // of a frame
+	Small   bool     // 3 fields a point, also where a frame has one
+	Units   int      // series of one device, told apart by the tag unit; 0: one without it
+	Frames  uint64   // of one device, then it is done and so is measuring; 0: no end
 	Text    string   // name of the measurement; empty: bench
 	Sources int      // loopback addresses to connect from; 0: one
 
@@ -50,6 +53,7 @@ type Result struct {
 	Broken      int    // connections that ended early
 	Late        uint64 // frames not sent on schedule, because a whole window was unacknowledged; latency leaves them out
 
+	Began    int64  // Unix nanoseconds at which all were connected and began to send
 	Frames   uint64 // acked while measured
 	Seconds  float64
 	CPU      []float64 // seconds of processor time while measured, of each of PIDs
@@ -111,6 +115,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	if err := f.connect(ctx); err != nil {
 		return Result{}, err
 	}
+	began := time.Now().UnixNano()
 	var wg sync.WaitGroup
 	left := new(atomic.Int64)
 	left.Store(int64(len(f.links)))
@@ -133,6 +138,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	f.close()
 	wg.Wait()
 	f.sum(&r)
+	r.Began = began
 	if spec.Breaks {
 		return r, nil
 	}
@@ -158,7 +164,11 @@ func (f *fleet) connect(ctx context.Context) error {
 		wg.Go(func() {
 			defer func() { <-slots }()
 			conn, rest, err := d.dial(ctx, i)
-			l := newLink(conn, rest, newFrames(f.spec, i))
+			frames := newFrames
+			if d.mqtt() {
+				frames = newMessages
+			}
+			l := newLink(conn, rest, frames(f.spec, i))
 			if i < len(f.spec.From) {
 				l.from = f.spec.From[i]
 				l.sent.Store(l.from)
@@ -196,7 +206,7 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	f.measuring.Store(true)
-	whole := sleep(ctx, f.spec.Measure)
+	whole := f.wait(ctx)
 	f.measuring.Store(false)
 	after, err := f.sample(ctx)
 	if err != nil || !whole && !f.spec.Breaks {
@@ -210,6 +220,26 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 		r.CPU = append(r.CPU, after.cpu[i]-before.cpu[i])
 	}
 	return r, nil
+}
+
+// wait waits for the measured time to end, or for devices that have a number of frames to be through with them.
+func (f *fleet) wait(ctx context.Context) bool {
+	if f.spec.Frames == 0 {
+		return sleep(ctx, f.spec.Measure)
+	}
+	for until := time.Now().Add(f.spec.Measure); time.Now().Before(until); {
+		open := false
+		for _, l := range f.links {
+			open = open || l.acked.Load() < f.spec.Frames
+		}
+		if !open {
+			return true
+		}
+		if !sleep(ctx, time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // settle waits until everything sent is acknowledged, or the time for it is over.
