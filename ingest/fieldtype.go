@@ -33,6 +33,12 @@ func (c *Committer) Seed(ctx context.Context, stored []FieldType) error {
 	return nil
 }
 
+// Check returns ErrBadType for names that no field or type can have.
+func (f FieldType) Check() error {
+	_, err := f.kind()
+	return err
+}
+
 // kind checks the names.
 func (f FieldType) kind() (kind, error) {
 	for _, name := range []string{f.Measurement, f.Field} {

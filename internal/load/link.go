@@ -21,7 +21,7 @@ type link struct {
 	gone  atomic.Bool
 	at    [MaxWindow]atomic.Int64 // when frame n was sent, or ought to have been; at n modulo MaxWindow
 
-	latency histogram // owned by serve
+	latency [MaxPhases]histogram // owned by serve
 }
 
 func newLink(conn net.Conn, rest []byte, f *frames) *link {
@@ -188,9 +188,9 @@ func (f *fleet) ack(l *link, upTo uint64) error {
 		return fmt.Errorf("ack of frame %d, while %d of %d are acknowledged", upTo, done, l.sent.Load())
 	}
 	if f.measuring.Load() {
-		now := time.Now().UnixNano()
+		now, latency := time.Now().UnixNano(), &l.latency[f.phase()]
 		for i := done; i < upTo; i++ {
-			l.latency.record(time.Duration(now - l.at[i%MaxWindow].Load()))
+			latency.record(time.Duration(now - l.at[i%MaxWindow].Load()))
 		}
 	}
 	l.acked.Store(upTo)

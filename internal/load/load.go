@@ -38,8 +38,20 @@ type Spec struct {
 	// Breaks says that connections may break, or not come to be: that is what is tested.
 	Breaks bool
 
+	// Phase, if set, is which part of the load it is now; who moves it on has the latencies of each part apart.
+	Phase *atomic.Int32 `json:"-"`
+
 	PIDs    []int  // whose processor time is measured
 	Metrics string // address whose counters are read, or empty
+}
+
+// MaxPhases bounds the parts of a load.
+const MaxPhases = 4
+
+// Phase is the latency of the frames that were acknowledged in one part of a load.
+type Phase struct {
+	Frames        uint64
+	P50, P99, Max time.Duration
 }
 
 // MaxWindow bounds the frames in flight of one device.
@@ -61,7 +73,8 @@ type Result struct {
 	Batches  float64   // committed while measured, by Metrics
 	P50, P99 time.Duration
 	Max      time.Duration
-	Bytes    int // of one frame
+	Bytes    int     // of one frame
+	Phases   []Phase // up to the one in which it ended
 
 	Start   int64  // of every device's points, Unix milliseconds
 	Devices []Mark // what each device knows: the ledger
@@ -257,13 +270,23 @@ func (f *fleet) settle(ctx context.Context) {
 }
 
 func (f *fleet) sum(r *Result) {
-	var h histogram
+	var phases [MaxPhases]histogram
 	for _, l := range f.links {
 		r.Devices = append(r.Devices, Mark{Sent: l.sent.Load(), Acked: l.acked.Load()})
 		r.Sent += l.sent.Load() - l.from
 		r.Acked += l.acked.Load() - l.from
-		h.add(&l.latency)
+		for i := range l.latency {
+			phases[i].add(&l.latency[i])
+		}
 		r.Bytes = l.frames.size
+	}
+	var h histogram
+	for i := range phases {
+		h.add(&phases[i])
+		if i <= f.phase() && f.spec.Phase != nil {
+			p := &phases[i]
+			r.Phases = append(r.Phases, Phase{p.count(), p.quantile(0.50), p.quantile(0.99), p.quantile(1)})
+		}
 	}
 	r.Rejected = f.rejected.Load()
 	r.Acked -= r.Rejected
@@ -271,6 +294,14 @@ func (f *fleet) sum(r *Result) {
 	r.Start, r.Late = f.spec.Start, f.late.Load()
 	r.Broken = int(f.broken.Load())
 	r.P50, r.P99, r.Max = h.quantile(0.50), h.quantile(0.99), h.quantile(1)
+}
+
+// phase is which part of the load it is.
+func (f *fleet) phase() int {
+	if f.spec.Phase == nil {
+		return 0
+	}
+	return min(int(f.spec.Phase.Load()), MaxPhases-1)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
