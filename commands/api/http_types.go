@@ -78,7 +78,7 @@ func (a *API) patchType(c *call) (*reply, error) {
 		return nil, err
 	}
 	t := FieldType{Measurement: c.PathValue("measurement"), Field: c.PathValue("field"), Type: b.Type}
-	c.audit.Target, c.audit.Detail = t.Measurement+"."+t.Field, "type "+b.Type
+	c.audit.Detail = "type " + b.Type
 	if b.Force {
 		c.audit.Detail += ", forced"
 	}
@@ -90,8 +90,6 @@ func (a *API) patchType(c *call) (*reply, error) {
 }
 
 func (a *API) deleteType(c *call) (*reply, error) {
-	m, f := c.PathValue("measurement"), c.PathValue("field")
-	c.audit.Target = m + "." + f
 	force, err := forced(c.URL.Query())
 	if err != nil {
 		return nil, err
@@ -99,7 +97,7 @@ func (a *API) deleteType(c *call) (*reply, error) {
 	if force {
 		c.audit.Detail = "forced"
 	}
-	if err := a.opts.Types.Forget(c.Context(), m, f, force); err != nil {
+	if err := a.opts.Types.Forget(c.Context(), c.PathValue("measurement"), c.PathValue("field"), force); err != nil {
 		return nil, err
 	}
 	return &reply{status: http.StatusNoContent}, nil
