@@ -27,6 +27,7 @@ const (
 	laneQueue    = 64                     // batches waiting in one lane
 	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
 	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
+	purgeBehind  = time.Second            // instead, while the writer catches up
 	maxUnwritten = 4096                   // batches out of the log and not yet acked
 	watchEvery   = time.Second            // how often the lag is measured
 )
@@ -368,6 +369,7 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	var cut uint64
+	var last time.Time
 	told := false
 	for {
 		select {
@@ -375,9 +377,11 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !w.acked.Swap(false) {
+		// To cut within a block writes the rest of it anew, and nothing is committed meanwhile: rarely, while much is cut.
+		if w.Lag() > purgeBehind && time.Since(last) < purgeBehind || !w.acked.Swap(false) {
 			continue
 		}
+		last = time.Now()
 		info, err := cons.Info(ctx)
 		if err != nil {
 			w.acked.Store(true)
