@@ -87,6 +87,10 @@ func (o outage) run(t *testing.T) {
 	time.Sleep(o.last)
 	grown := rss(t, up.PID) - before
 	waiting := points() - metric(t, up, "fairlead_ingest_write_lines_total")
+	written := func() (lines, writes float64) {
+		return metric(t, up, "fairlead_ingest_write_lines_total"), metric(t, up, "fairlead_ingest_write_seconds_count")
+	}
+	lines, writes := written()
 	o.back(db, proxy)
 	g.next()
 	back := time.Now()
@@ -94,6 +98,7 @@ func (o outage) run(t *testing.T) {
 		time.Sleep(pollEvery)
 	}
 	drained := time.Since(back)
+	linesThen, writesThen := written()
 	r := g.stop()
 	a := l.settledPoints(t, framePoints, afterOutage, func(q string) ([]influxtest.Series, error) { return db.Query(context.Background(), q) })
 	wantWhole(t, a)
@@ -107,8 +112,8 @@ func (o outage) run(t *testing.T) {
 		p := r.Phases[i]
 		t.Logf("ack %-11s frames=%d p50=%s p99=%s max=%s; p99 %.2f x", name, p.Frames, p.P50, p.P99, p.Max, float64(p.P99)/float64(r.Phases[0].P99))
 	}
-	t.Logf("drained in %s; influxd alone takes %.0f points/s, so outage*rate/(that-rate) = %.1fs: %.1f x",
-		drained.Round(100*time.Millisecond), takes, ideal, drained.Seconds()/ideal)
+	t.Logf("drained in %s by writes of %.0f lines; influxd alone takes %.0f points/s, so outage*rate/(that-rate) = %.1fs: %.1f x",
+		drained.Round(100*time.Millisecond), (linesThen-lines)/max(writesThen-writes, 1), takes, ideal, drained.Seconds()/ideal)
 	if grown > flatMemory {
 		t.Errorf("memory grew by %d MiB while influxd was away", grown>>20)
 	}
