@@ -28,8 +28,10 @@ short:
 	go run ./cmd/fairlead bench commands --short
 
 bench: setup
+	.ci/telegraf
 	go run ./cmd/fairlead bench ingest
 	go run ./cmd/fairlead bench commands
+	go run ./cmd/fairlead bench chain
 	go test -run '^$$' -bench . -benchtime 3s ./devices/... ./ingest/... ./commands/... ./bridge/...
 
 chaos: setup

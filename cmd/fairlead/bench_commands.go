@@ -124,7 +124,10 @@ func (b *commandsBench) run(ctx context.Context) (err error) {
 		return errors.Join(err, p.kill())
 	}
 	err = b.table(ctx)
-	return errors.Join(err, endHub(p, b.profile != ""))
+	if b.profile != "" {
+		return errors.Join(err, p.stop()) // in order, so that the profile is written
+	}
+	return errors.Join(err, p.kill())
 }
 
 // pingPong measures the reference: the library's server with nothing behind it.

@@ -9,7 +9,8 @@ const (
 	killRounds  = 5
 	cutRounds   = 2
 	faultTime   = time.Second
-	outageTime  = 10 * time.Second
+	outageTime  = 2 * time.Second
+	longOutage  = 0     // none
 	outageRate  = 5_000 // points a second
 	afterOutage = 2 * time.Minute
 

@@ -317,7 +317,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})
 	return err
