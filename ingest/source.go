@@ -365,8 +365,8 @@ func (s *Source) admitFieldLocked(t *wire.Telemetry, f freshField) *wire.Reject 
 	p := &t.Points[f.point]
 	name := p.Fields[f.field].Key
 	have := s.c.types.of(p.Measurement, name)
-	if have == 0 {
-		return errUnsettled
+	if have == 0 || have != f.kind && p.Fields[f.field].Kind == wire.Number && have.wire() == wire.Number {
+		return errUnsettled // or changed since the frame was rendered
 	}
 	if have != f.kind {
 		return s.conflict(t, f.point, f.field, have, f.kind)

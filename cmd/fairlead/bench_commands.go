@@ -250,7 +250,7 @@ func (b *commandsBench) proved(r commandRound, got load.OrderResult) error {
 
 func runOrdersPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec load.OrderSpec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	if err := readSpec(ctx, in, &spec, nothing); err != nil {
 		return err
 	}
 	r, err := load.RunOrders(ctx, spec)
