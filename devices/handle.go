@@ -125,7 +125,7 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 	err := s.source.Append(t)
 	s.busy.Store(false)
 	if err == nil {
-		s.point.Store(s.host.clock.Load())
+		s.point.Store(wholeSecond(s.host.clock.Load()))
 		if s.quiet.Load() {
 			s.spoke()
 		}

@@ -29,7 +29,6 @@ func ratesOf(c *configs.Devices) rates {
 // at the rate, in nanoseconds on the clock of its owner. Until then the device is ahead.
 type quota struct {
 	frames, bytes, points int64
-	over                  int64 // since when the device is held back, again and again; 0: it is not
 }
 
 // paid is when n more would have come at a rate.
@@ -57,21 +56,26 @@ func (s *Session) meter(now int64) {
 	q := &s.quota
 	ahead := q.ahead(now)
 	if ahead <= quotaBurst {
-		if q.over != 0 && ahead < quotaBurst/2 {
-			q.over = 0
+		if s.slowed != 0 && ahead < quotaBurst/2 {
+			s.slowed = 0
 		}
 		return
 	}
-	if q.over == 0 {
-		q.over = now
+	second := wholeSecond(now)
+	if s.slowed == 0 {
+		s.slowed = second
 		s.host.metrics.slowed.Inc()
 	}
-	if patience := int64(s.host.cfg.QuotaPatience); patience > 0 && now-q.over > patience {
+	if patience := s.host.cfg.QuotaPatience; patience > 0 && time.Duration(second-s.slowed)*time.Second > patience {
 		s.stop(endQuota)
 		return
 	}
 	s.pause(min(max(time.Duration(ahead-quotaBurst), leastPause), mostPause))
 }
+
+// wholeSecond is the registry's clock in seconds, rounded up, so that it is never zero: a session keeps small what need
+// not be exact.
+func wholeSecond(now int64) int32 { return int32(now/int64(time.Second)) + 1 }
 
 // pause reads nothing for a while, so that TCP slows the device down. It ends early with the session.
 func (s *Session) pause(d time.Duration) {

@@ -32,7 +32,7 @@ type Session struct {
 	busy  atomic.Bool  // the reader is held up by the hub itself, not by the device
 	over  atomic.Bool  // end is set
 	quiet atomic.Bool  // presence calls the device silent, and waits to hear of its next telemetry
-	point atomic.Int64 // when telemetry was last taken, on the registry's clock; 0: never
+	point atomic.Int32 // when telemetry was last taken, by wholeSecond; 0: never
 
 	// owned by read
 	sock      socket
@@ -42,6 +42,7 @@ type Session struct {
 	labels    map[string]string // that source was opened with
 	checked   uint64            // the state of the records that labels were compared with
 	malformed int32
+	slowed    int32 // since when the device is held back, again and again, by wholeSecond; 0: it is not
 	pings     pingBudget
 	quota     quota
 

@@ -267,13 +267,13 @@ func (r *Registry) silence(device string, now int64) {
 	r.presence.pointedAt(device, s.pointed()) // in case one came just now
 }
 
-// pointed is when the session's device last sent telemetry that was taken, in Unix milliseconds.
+// pointed is when the session's device last sent telemetry that was taken, in Unix milliseconds; it may be a second late.
 func (s *Session) pointed() int64 {
 	at := s.point.Load()
 	if at == 0 {
 		return 0
 	}
-	return s.host.started.Add(time.Duration(at)).UnixMilli()
+	return s.host.started.Add(time.Duration(at) * time.Second).UnixMilli()
 }
 
 // spoke ends the device's silence.
