@@ -33,6 +33,8 @@ type options struct {
 	states devices.StateSink
 	shared bool
 
+	issuers *auth.Issuers
+
 	telemetry devices.TelemetrySink // nil: the hub's log
 }
 
@@ -105,7 +107,9 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 		Hub: bucket(t, h.bus, bus.BucketHub), Events: h.bus.Conn(), Log: discard(), Now: o.now,
 	})
 	h.minter = auth.NewMinter(h.keys, o.cfg.Auth, o.now)
-	verifier, err := auth.NewVerifier(o.cfg.Auth, h.keys, h.records, o.now)
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{
+		Config: o.cfg.Auth, Hub: h.keys, Issuers: o.issuers, Accounts: h.records, Now: o.now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ type hub struct {
 	records  *devices.Records
 	presence *devices.Presence
 	hubKeys  *auth.HubKeys
+	issuers  *auth.Issuers
 	minter   *auth.Minter
 	registry *devices.Registry
 	handler  *devices.Handler
@@ -210,7 +211,10 @@ func (h *hub) buildDevices(ctx context.Context) error {
 		return err
 	}
 	h.minter = auth.NewMinter(h.hubKeys, h.cfg.Auth, nil)
-	verifier, err := auth.NewVerifier(h.cfg.Auth, h.hubKeys, h.records, nil)
+	if h.issuers, err = auth.NewIssuers(h.cfg.Auth, h.log, h.reg); err != nil {
+		return err
+	}
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Config: h.cfg.Auth, Hub: h.hubKeys, Issuers: h.issuers, Accounts: h.records})
 	if err != nil {
 		return err
 	}

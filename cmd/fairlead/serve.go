@@ -147,6 +147,7 @@ func (h *hub) stages() []stage {
 		stage{name: "records", run: h.records.Run, ready: h.records.Ready()},
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
+		stage{name: "issuers", run: h.issuers.Run},
 		stage{name: "annotations", run: h.notes.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
 		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
