@@ -19,10 +19,12 @@ const (
 // Query chooses records. Zero values choose everything.
 type Query struct {
 	Selector selector.Selector
-	Status   Status // online, offline, never, or empty
-	Search   string // part of an id, model, firmware or label value, in any case
-	Cursor   string // of the page before
-	Limit    int    // DefaultPage if zero
+	Status   Status                              // online, offline, never, or empty
+	Pending  bool                                // only those that wait for approval
+	Search   string                              // part of an id, model, firmware or label value, in any case
+	Match    func(labels map[string]string) bool // beside Selector; nil: all
+	Cursor   string                              // of the page before
+	Limit    int                                 // DefaultPage if zero
 }
 
 // Page is one page of records, by id. Cursor is empty on the last one.
@@ -52,6 +54,9 @@ func (r *Records) List(q Query, status func(device string) Status) (Page, error)
 	var page Page
 	for _, rec := range r.ordered(after) {
 		if search != "" && !strings.Contains(rec.search, search) || !q.Selector.Match(rec.Labels) {
+			continue
+		}
+		if q.Pending && !rec.Pending || q.Match != nil && !q.Match(rec.Labels) {
 			continue
 		}
 		if q.Status != "" && status(rec.ID) != q.Status {
