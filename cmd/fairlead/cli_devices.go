@@ -18,7 +18,8 @@ func newDevicesCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(devicesList(f), devicesShow(f), devicesAdd(f), devicesSwitch(f, "enable", false), devicesSwitch(f, "disable", true),
-		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f))
+		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f),
+		devicesImport(f), devicesExport(f))
 	return cmd
 }
 
@@ -66,8 +67,11 @@ func devicesList(f *clientFlags) *cobra.Command {
 }
 
 func deviceStatus(d api.Device) string {
-	if d.Disabled {
+	switch {
+	case d.Disabled:
 		return string(d.Status) + " (disabled)"
+	case d.Pending:
+		return string(d.Status) + " (pending)"
 	}
 	return string(d.Status)
 }

@@ -217,6 +217,7 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", h.handler)
 	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
+	mux.Handle("/v1/enroll", h.enroll)
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())

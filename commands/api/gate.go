@@ -291,6 +291,12 @@ func (a *API) recordOutcome(c *call, status int, err error) error {
 		doc, _ := toProblem(err)
 		rec.Outcome, rec.Status = doc.Code, doc.Status
 	}
+	c.recorded = true
+	return a.recordBounded(c.Context(), rec)
+}
+
+// recordBounded is record for callers who may be strangers.
+func (a *API) recordBounded(ctx context.Context, rec Record) error {
 	if rec.Actor == "" {
 		if !a.strangers.take() {
 			a.metrics.unrecorded.Inc()
@@ -298,9 +304,12 @@ func (a *API) recordOutcome(c *call, status int, err error) error {
 		}
 		rec.Actor = "unknown"
 	}
-	c.recorded = true
-	return a.record(c.Context(), rec)
+	return a.record(ctx, rec)
 }
+
+// RecordEnroll puts what a device did with an enrollment into the audit log. Without an actor it is a stranger's try, of
+// which only some are kept.
+func (a *API) RecordEnroll(ctx context.Context, rec Record) error { return a.recordBounded(ctx, rec) }
 
 // recordNow puts the change into the audit log while its handler goes on.
 func (a *API) recordNow(c *call, status int) error {
