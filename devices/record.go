@@ -65,7 +65,8 @@ type Record struct {
 	Announced       bool               `json:"announced,omitempty"` // the device said which commands it knows
 	Notes           string             `json:"notes,omitempty"`
 	Enrollment      string             `json:"enrollment,omitempty"` // that the device made its record with
-	Pending         bool               `json:"pending,omitempty"`    // not allowed on line before an operator approves
+	Slot            uint64             `json:"enrollment_slot,omitempty"`
+	Pending         bool               `json:"pending,omitempty"` // not allowed on line before an operator approves
 
 	// Revision is the record's place in its bucket; Update refuses another one.
 	Revision uint64 `json:"-"`

@@ -57,6 +57,7 @@ type Enrollment struct {
 	slots chan struct{}
 
 	mu       sync.Mutex
+	keys     map[string]crypto.Signer // of devices that are about to be enrolled: a second try must come with the same
 	enrolled map[string]enrolled
 }
 
@@ -89,6 +90,7 @@ func NewEnrollment(o EnrollOptions) (*Enrollment, error) {
 	}
 	return &Enrollment{
 		opts: o, url: u.Scheme + "://" + u.Host + "/v1/enroll", slots: make(chan struct{}, provisionCalls), enrolled: map[string]enrolled{},
+		keys: map[string]crypto.Signer{},
 		http: &http.Client{Transport: o.Transport, Timeout: provisionTimeout},
 	}, nil
 }
@@ -102,10 +104,15 @@ func (e *Enrollment) Token(ctx context.Context, device string, fresh bool) (stri
 	if !ok {
 		var err error
 		if known, err = e.enroll(ctx, device); err != nil {
+			var problem *APIError
+			if errors.As(err, &problem) && problem.final() {
+				err = fmt.Errorf("%w: %w", ErrNoToken, err)
+			}
 			return "", fmt.Errorf("enrol %s: %w", device, err)
 		}
 		e.mu.Lock()
 		e.enrolled[device] = known
+		delete(e.keys, device)
 		e.mu.Unlock()
 	}
 	source := KeyTokens{
@@ -131,16 +138,24 @@ type enrollAnswer struct {
 }
 
 func (e *Enrollment) enroll(ctx context.Context, device string) (enrolled, error) {
-	key, err := e.key(device)
-	if err != nil {
-		return enrolled{}, err
+	e.mu.Lock()
+	key := e.keys[device]
+	e.mu.Unlock()
+	told := key != nil
+	if key == nil {
+		var err error
+		if key, err = e.key(device); err != nil {
+			return enrolled{}, err
+		}
+		e.mu.Lock()
+		e.keys[device] = key
+		e.mu.Unlock()
 	}
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return enrolled{}, fmt.Errorf("encode public key: %w", err)
 	}
 	public := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-	told := false
 	for {
 		proof, err := prove(device, key)
 		if err != nil {

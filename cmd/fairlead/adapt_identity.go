@@ -19,7 +19,7 @@ type enrollAudit struct{ h *hub }
 
 func (a enrollAudit) Enrolled(ctx context.Context, e enroll.Event) error {
 	return a.h.api.RecordEnroll(ctx, api.Record{
-		Actor: actorOf(e.Enrollment), Remote: e.Remote, Action: "device.enroll", Target: e.Device, Outcome: e.Outcome, Status: e.Status,
+		Actor: actorOf(e.Enrollment), Remote: e.Remote, Target: e.Device, Outcome: e.Outcome, Status: e.Status,
 	})
 }
 

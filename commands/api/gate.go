@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -286,7 +287,7 @@ func (a *API) recordOutcome(c *call, status int, err error) error {
 		return nil
 	}
 	rec := c.audit
-	rec.Outcome, rec.Status = "ok", status
+	rec.Outcome, rec.Status = outcomeOK, status
 	if err != nil {
 		doc, _ := toProblem(err)
 		rec.Outcome, rec.Status = doc.Code, doc.Status
@@ -297,19 +298,27 @@ func (a *API) recordOutcome(c *call, status int, err error) error {
 
 // recordBounded is record for callers who may be strangers.
 func (a *API) recordBounded(ctx context.Context, rec Record) error {
-	if rec.Actor == "" {
+	if rec.Actor == "" || rec.Action == enrollAction && rec.Outcome != outcomeOK {
 		if !a.strangers.take() {
 			a.metrics.unrecorded.Inc()
 			return nil
 		}
-		rec.Actor = "unknown"
 	}
+	rec.Actor = cmp.Or(rec.Actor, "unknown")
 	return a.record(ctx, rec)
 }
 
-// RecordEnroll puts what a device did with an enrollment into the audit log. Without an actor it is a stranger's try, of
-// which only some are kept.
-func (a *API) RecordEnroll(ctx context.Context, rec Record) error { return a.recordBounded(ctx, rec) }
+const (
+	enrollAction = "device.enroll"
+	outcomeOK    = "ok"
+)
+
+// RecordEnroll puts what a device did with an enrollment into the audit log. Of refused tries only so many are kept as of
+// other strangers': a device repeats them by itself.
+func (a *API) RecordEnroll(ctx context.Context, rec Record) error {
+	rec.Action = enrollAction
+	return a.recordBounded(ctx, rec)
+}
 
 // recordNow puts the change into the audit log while its handler goes on.
 func (a *API) recordNow(c *call, status int) error {

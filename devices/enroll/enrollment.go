@@ -57,13 +57,16 @@ type Enrollment struct {
 	Used       int               `json:"used"` // devices that it was used for, or is being
 
 	Hash   []byte `json:"hash"` // of the secret
+	Last   uint64 `json:"last,omitempty"`
 	Taking []slot `json:"taking,omitempty"`
 
 	revision uint64
 }
 
-// slot is a place that a device has taken, until its record shows that it is used.
+// slot is a place that a device has taken, until its record shows that it is used: a record keeps the number of the slot
+// that it was made with, so that no two can be made with one, and none is given back that was used.
 type slot struct {
+	Number uint64    `json:"number"`
 	Device string    `json:"device"`
 	Key    string    `json:"key"` // as PEM
 	Since  time.Time `json:"since"`
@@ -126,4 +129,9 @@ func checkID(id string) bool {
 // at returns the place of a device's slot, or -1.
 func (e *Enrollment) at(device string) int {
 	return slices.IndexFunc(e.Taking, func(s slot) bool { return s.Device == device })
+}
+
+// spent reports whether rec was made with s.
+func (e *Enrollment) spent(s slot, rec *devices.Record) bool {
+	return rec.Enrollment == e.ID && rec.Slot == s.Number
 }

@@ -174,9 +174,9 @@ func (e *Enrollments) change(ctx context.Context, id string, fn func(*Enrollment
 	return errBusy
 }
 
-// take takes a slot for a device, unless it has one.
-func (e *Enrollments) take(ctx context.Context, id string, s slot) error {
-	return e.change(ctx, id, func(en *Enrollment) error {
+// take takes a slot for a device and returns its number. A device that asks twice at once gets one.
+func (e *Enrollments) take(ctx context.Context, id string, s slot) (number uint64, err error) {
+	err = e.change(ctx, id, func(en *Enrollment) error {
 		if err := e.settle(ctx, en); err != nil {
 			return err
 		}
@@ -185,6 +185,7 @@ func (e *Enrollments) take(ctx context.Context, id string, s slot) error {
 				return errTaken
 			}
 			en.Taking[at].Since = s.Since
+			number = en.Taking[at].Number
 			return nil
 		}
 		if !e.now().Before(en.Expires) {
@@ -197,20 +198,27 @@ func (e *Enrollments) take(ctx context.Context, id string, s slot) error {
 			return errBusy
 		}
 		en.Used++
+		en.Last++
+		s.Number, number = en.Last, en.Last
 		en.Taking = append(en.Taking, s)
 		return nil
 	})
+	return number, err
 }
 
 // giveBack returns a slot that led to no record.
-func (e *Enrollments) giveBack(ctx context.Context, id, device string) error {
-	return e.change(ctx, id, func(en *Enrollment) error {
-		if at := en.at(device); at >= 0 {
+func (e *Enrollments) giveBack(ctx context.Context, id string, number uint64) error {
+	err := e.change(ctx, id, func(en *Enrollment) error {
+		if at := slices.IndexFunc(en.Taking, func(s slot) bool { return s.Number == number }); at >= 0 {
 			en.Taking = slices.Delete(en.Taking, at, at+1)
 			en.Used--
 		}
 		return nil
 	})
+	if errors.Is(err, ErrUnknown) {
+		return nil // deleted meanwhile
+	}
+	return err
 }
 
 // settle closes the books on slots that were taken before: a record says that its slot is used, and a slot that has
@@ -219,26 +227,19 @@ func (e *Enrollments) settle(ctx context.Context, en *Enrollment) error {
 	var open []slot
 	for _, s := range en.Taking {
 		rec, ok := e.records.Record(s.Device)
-		if !ok && e.now().Sub(s.Since) > takingGrace {
-			var err error
-			rec, err = e.records.Refresh(ctx, s.Device)
-			if err != nil && !errors.Is(err, devices.ErrUnknown) {
-				return fmt.Errorf("look into slot of %s: %w", s.Device, err)
-			}
-			if ok = err == nil; !ok {
-				en.Used--
-				continue
-			}
+		if ok && en.spent(s, rec) {
+			continue
 		}
-		switch {
-		case !ok:
+		if e.now().Sub(s.Since) <= takingGrace {
 			open = append(open, s)
-		case rec.Enrollment != en.ID:
-			if e.now().Sub(s.Since) <= takingGrace {
-				open = append(open, s) // whoever took it is about to give it back
-			} else {
-				en.Used--
-			}
+			continue
+		}
+		rec, err := e.records.Refresh(ctx, s.Device)
+		if err != nil && !errors.Is(err, devices.ErrUnknown) {
+			return fmt.Errorf("look into slot of %s: %w", s.Device, err)
+		}
+		if err != nil || !en.spent(s, rec) {
+			en.Used--
 		}
 	}
 	en.Taking = open

@@ -94,11 +94,13 @@ func (e *Enrollments) enroll(ctx context.Context, en *Enrollment, r *Request, ke
 	if rec, ok := e.records.Record(r.ID); ok {
 		return repeated(rec, key)
 	}
-	if err := e.take(ctx, en.ID, slot{Device: r.ID, Key: key.PEM, Since: e.now().UTC()}); err != nil {
+	number, err := e.take(ctx, en.ID, slot{Device: r.ID, Key: key.PEM, Since: e.now().UTC()})
+	if err != nil {
 		return outcome{}, err
 	}
 	rec, err := e.records.Create(ctx, &devices.Record{
-		ID: r.ID, Labels: en.Labels, Keys: []devices.Key{key}, Model: r.Model, Firmware: r.Firmware, Enrollment: en.ID, Pending: en.Approve,
+		ID: r.ID, Labels: en.Labels, Keys: []devices.Key{key}, Model: r.Model, Firmware: r.Firmware,
+		Enrollment: en.ID, Slot: number, Pending: en.Approve,
 	})
 	switch {
 	case err == nil && rec.Pending:
@@ -109,16 +111,15 @@ func (e *Enrollments) enroll(ctx context.Context, en *Enrollment, r *Request, ke
 		if rec, err = e.records.Refresh(ctx, r.ID); err != nil {
 			return outcome{}, fmt.Errorf("enrol %s: %w", r.ID, err)
 		}
-		if rec.Enrollment == en.ID && holdsKey(rec, key) >= 0 {
-			return repeated(rec, key) // the same device asked twice at once, and has one slot
-		}
-		if err := e.giveBack(ctx, en.ID, r.ID); err != nil && !errors.Is(err, ErrUnknown) {
-			return outcome{}, err
+		if rec.Enrollment != en.ID || rec.Slot != number { // else it was the same device, which asked twice at once
+			if err := e.giveBack(ctx, en.ID, number); err != nil {
+				return outcome{}, err
+			}
 		}
 		return repeated(rec, key)
 	case errors.Is(err, devices.ErrInvalid):
 		refused := problem.New(http.StatusBadRequest, codeBody, err.Error())
-		if err := e.giveBack(ctx, en.ID, r.ID); err != nil && !errors.Is(err, ErrUnknown) {
+		if err := e.giveBack(ctx, en.ID, number); err != nil {
 			return outcome{}, errors.Join(refused, err)
 		}
 		return outcome{}, refused
