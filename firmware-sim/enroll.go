@@ -104,10 +104,6 @@ func (e *Enrollment) Token(ctx context.Context, device string, fresh bool) (stri
 	if !ok {
 		var err error
 		if known, err = e.enroll(ctx, device); err != nil {
-			var problem *APIError
-			if errors.As(err, &problem) && problem.final() {
-				err = fmt.Errorf("%w: %w", ErrNoToken, err)
-			}
 			return "", fmt.Errorf("enrol %s: %w", device, err)
 		}
 		e.mu.Lock()
