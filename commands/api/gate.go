@@ -86,7 +86,9 @@ func ok(body any) *reply { return &reply{status: http.StatusOK, body: body} }
 func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
-	c.audit = Record{Action: e.change, Remote: remote(r), Target: r.PathValue("id") + r.PathValue("name")}
+	c.audit = Record{
+		Action: e.change, Remote: remote(r), Target: cmp.Or(r.PathValue("device"), r.PathValue("id")+r.PathValue("name")),
+	}
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return

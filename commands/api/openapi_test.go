@@ -120,7 +120,7 @@ func (s *shapes) validate(t *testing.T, a *answer, at string) {
 	}
 	values := [][]byte{a.raw}
 	if a.header.Get("Content-Type") == "application/x-ndjson" {
-		values = bytes.Split(bytes.TrimSpace(a.raw), []byte("\n"))
+		values = bytes.FieldsFunc(a.raw, func(r rune) bool { return r == '\n' })
 	}
 	for _, raw := range values {
 		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
