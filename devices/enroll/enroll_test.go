@@ -369,13 +369,14 @@ func TestRefusedEnrollments(t *testing.T) {
 	secret, id := n.make(enroll.New{Prefix: "pump-", MaxDevices: 50})
 	short, _ := n.make(enroll.New{TTL: time.Minute})
 	deleted, gone := n.make(enroll.New{})
+	key, other := newEC(), newEC()
+	n.post(request(short, "in-time", key)).want(t, http.StatusCreated, "")
 	if err := n.enrolls.Delete(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.records.Create(t.Context(), &devices.Record{ID: "pump-old"}); err != nil {
 		t.Fatal(err)
 	}
-	key, other := newEC(), newEC()
 	with := func(kv ...any) object {
 		r := request(secret, "pump-1", key)
 		for i := 0; i < len(kv); i += 2 {
@@ -444,7 +445,13 @@ func TestRefusedEnrollments(t *testing.T) {
 	}
 	n.post(with()).want(t, http.StatusForbidden, "device_disabled")
 	n.now = func() time.Time { return time.Now().Add(2 * time.Minute) }
-	n.post(request(short, "x", key)).want(t, http.StatusForbidden, "enrollment_expired")
+	late := func(id string) object {
+		r := request(short, id, key)
+		r["proof"] = proof(id, key, "iat", n.now().Unix(), "exp", n.now().Unix()+60)
+		return r
+	}
+	n.post(late("x")).want(t, http.StatusForbidden, "enrollment_expired")
+	n.post(late("in-time")).want(t, http.StatusOK, "") // it asks again for the answer that it lost
 	fmt.Printf("enroll corpus: cases=%d accepted=0\n", len(cases))
 }
 
