@@ -56,9 +56,18 @@ func TestImportIsIdempotent(t *testing.T) {
 	}
 	refusal := errors.New("not that one")
 	all := []devices.Import{
-		labelled("a", "site", "1"), labelled("b", "site", "1"), labelled("a b"), labelled("c", "bad key", "1"),
-		{ID: "d", Apply: func(*devices.Record, bool) error { return refusal }}, labelled("e", "site", "1"), labelled("f:g", "site", "1"),
-		labelled("gone", "site", "1"), labelled("a", "site", "2"), labelled("h"), labelled("i"), labelled("j"),
+		labelled("a", "site", "1"),
+		labelled("b", "site", "1"),
+		labelled("a b"),
+		labelled("c", "bad key", "1"),
+		{ID: "d", Apply: func(*devices.Record, bool) error { return refusal }},
+		labelled("e", "site", "1"),
+		labelled("f:g", "site", "1"),
+		labelled("gone", "site", "1"),
+		labelled("a", "site", "2"),
+		labelled("h"),
+		labelled("i"),
+		labelled("j"),
 	}
 	got := im.Import(ctx, all)
 	if outcomes(got) != "mmeeemmmcmmm" || !errors.Is(got[2].Err, devices.ErrInvalid) || !errors.Is(got[4].Err, refusal) {

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -226,8 +227,8 @@ func TestTokensOfAnIssuer(t *testing.T) {
 func refusalOf(t *testing.T, b *bench, token string) *auth.Refusal {
 	t.Helper()
 	_, err := b.verifier.Verify(token)
-	r, ok := err.(*auth.Refusal)
-	if !ok {
+	var r *auth.Refusal
+	if !errors.As(err, &r) {
 		t.Fatalf("%v", err)
 	}
 	return r

@@ -546,7 +546,7 @@ func TestSlotOfADeadNodeComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := newEC()
-	n.post(request(secret, "alive", key)).want(t, http.StatusForbidden, "enrollment_exhausted")
+	n.post(request(secret, "alive", key)).want(t, http.StatusServiceUnavailable, "too_many_enrolls") // come again
 	n.now = func() time.Time { return time.Now().Add(61 * time.Second) }
 	r := request(secret, "alive", key)
 	r["proof"] = proof("alive", key, "iat", n.now().Unix(), "exp", n.now().Unix()+60)

@@ -191,10 +191,12 @@ func (e *Enrollments) take(ctx context.Context, id string, s slot) (number uint6
 		if !e.now().Before(en.Expires) {
 			return errExpired
 		}
-		if en.Used >= en.MaxDevices {
+		switch {
+		case en.Used >= en.MaxDevices && len(en.Taking) > 0:
+			return errBusy // one of those under way may come to nothing
+		case en.Used >= en.MaxDevices:
 			return errExhausted
-		}
-		if len(en.Taking) >= maxTaking {
+		case len(en.Taking) >= maxTaking:
 			return errBusy
 		}
 		en.Used++
