@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -64,7 +65,8 @@ type Record struct {
 	Commands        []wire.CommandSpec `json:"commands,omitempty"`
 	Announced       bool               `json:"announced,omitempty"` // the device said which commands it knows
 	Notes           string             `json:"notes,omitempty"`
-	Enrollment      string             `json:"enrollment,omitempty"` // that the device made its record with
+	ExpectEvery     time.Duration      `json:"expect_every,omitempty"` // telemetry; 0: as configured, below 0: never
+	Enrollment      string             `json:"enrollment,omitempty"`   // that the device made its record with
 	Slot            uint64             `json:"enrollment_slot,omitempty"`
 	Pending         bool               `json:"pending,omitempty"` // not allowed on line before an operator approves
 
@@ -107,6 +109,9 @@ func (r *Record) check() error {
 	}
 	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
 		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
+	}
+	if e := r.ExpectEvery; e > 0 && (e < configs.LeastExpect || e > configs.MostExpect) {
+		return fmt.Errorf("%w: telemetry is expected every %s: want %s to %s", ErrInvalid, e, configs.LeastExpect, configs.MostExpect)
 	}
 	if err := errors.Join(checkText(r.Model, MaxHelloText), checkText(r.Firmware, MaxHelloText)); err != nil {
 		return fmt.Errorf("%w: model or firmware: %w", ErrInvalid, err)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,9 +24,10 @@ import (
 // program started again. A part reads what to do from its standard input, answers in JSON lines, and ends when its
 // input does, also when whoever started it was killed.
 var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *json.Encoder) error{
-	"hub":  runHubPart,
-	"load": runLoadPart,
-	"echo": runEchoPart,
+	"hub":    runHubPart,
+	"load":   runLoadPart,
+	"orders": runOrdersPart,
+	"echo":   runEchoPart,
 }
 
 func newBenchPartCommand() *cobra.Command {
@@ -39,36 +41,40 @@ func newBenchPartCommand() *cobra.Command {
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
 			in := json.NewDecoder(cmd.InOrStdin())
-			return run(untilEnd(ctx, in, cancel), in, json.NewEncoder(cmd.OutOrStdout()))
+			return run(context.WithValue(ctx, endKey{}, cancel), in, json.NewEncoder(cmd.OutOrStdout()))
 		},
 	}
 }
 
-// endKey carries how a part starts to wait for the end of its input, once it has read what to do.
+// endKey carries how a part is ended.
 type endKey struct{}
 
-func untilEnd(ctx context.Context, in *json.Decoder, cancel context.CancelFunc) context.Context {
-	return context.WithValue(ctx, endKey{}, func() {
-		var more json.RawMessage
-		_ = in.Decode(&more) // nothing comes any more; only the end is waited for
-		cancel()
-	})
-}
-
-// readSpec reads what to do, and from then on waits for the end.
-func readSpec(ctx context.Context, in *json.Decoder, spec any) error {
+// readSpec reads what to do, and from then on waits for the end. What comes before that is told to more.
+func readSpec(ctx context.Context, in *json.Decoder, spec any, more func()) error {
 	if err := in.Decode(spec); err != nil {
 		return fmt.Errorf("read what to do: %w", err)
 	}
-	go ctx.Value(endKey{}).(func())() // ends with the input, and the process with it
+	go func() { // ends with the input, and the process with it
+		var word json.RawMessage
+		for in.Decode(&word) == nil {
+			more()
+		}
+		ctx.Value(endKey{}).(context.CancelFunc)()
+	}()
 	return nil
 }
 
+// nothing is more that a part does not expect.
+func nothing() {}
+
+// runLoadPart takes each word on its input for the begin of the load's next phase.
 func runLoadPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec load.Spec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	phase := new(atomic.Int32)
+	if err := readSpec(ctx, in, &spec, func() { phase.Add(1) }); err != nil {
 		return err
 	}
+	spec.Phase = phase
 	r, err := load.Run(ctx, spec)
 	return errors.Join(err, out.Encode(r))
 }
@@ -80,7 +86,7 @@ type echoAnswer struct {
 }
 
 func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
-	if err := readSpec(ctx, in, new(struct{})); err != nil {
+	if err := readSpec(ctx, in, new(struct{}), nothing); err != nil {
 		return err
 	}
 	ln, err := listen("listen", "127.0.0.1:0")

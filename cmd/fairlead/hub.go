@@ -52,6 +52,7 @@ type hub struct {
 	issuers  *auth.Issuers
 	minter   *auth.Minter
 	registry *devices.Registry
+	gate     *devices.Gate
 	handler  *devices.Handler
 
 	enrollments *enroll.Enrollments
@@ -109,7 +110,8 @@ func (h *hub) openBus(ctx context.Context) (err error) {
 		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
 		MinFree: h.cfg.Ingest.MinFreeBytes,
 		Sizes: bus.Sizes{
-			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
+			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep,
+			CommandsBytes: h.cfg.Commands.LogBytes, CommandsKeep: h.cfg.Commands.Keep,
 		},
 	})
 	if err == nil && !h.cfg.Ingest.Sync {
@@ -210,6 +212,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	h.records = devices.NewRecords(records, h.log)
 	h.presence = devices.NewPresence(devices.PresenceOptions{
 		Node: h.node, Shared: h.shared(), Bucket: present, Stream: h.bus.JetStream(), Hub: facts, Events: h.bus.Conn(), Log: h.log,
+		FlapLimit: h.cfg.Devices.FlapLimit, FlapWindow: h.cfg.Devices.FlapWindow, Conflicts: conflicts{h},
 	})
 	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {
 		return err
@@ -228,6 +231,9 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	}
 	verifier, err := auth.NewVerifier(auth.VerifierOptions{Config: h.cfg.Auth, Hub: h.hubKeys, Issuers: h.issuers, Accounts: h.records})
 	if err != nil {
+		return err
+	}
+	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg); err != nil {
 		return err
 	}
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
@@ -281,7 +287,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
-		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
+		Node: h.node, Sink: bridgeTelemetry{h.committer, h.presence}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
@@ -328,7 +334,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store}, Watcher: h.committer,
 		Enrollments: enroller{h.enrollments, fleet}, DeviceKeys: deviceKeys{h.hubKeys},
 		Transfer: transfer{h.records, devices.NewImporter(h.records, h.bus.JetStream())},
 		Log:      h.log, Registry: h.reg,

@@ -115,14 +115,14 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 		front = tls.NewListener(front, conf)
 		s.url = "https://" + front.Addr().String()
 	}
-	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log)})
+	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.gate.ConnState)})
 	if cfg.Admin.Listen != "" {
 		back, err := listen("admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -255,12 +255,12 @@ const (
 	closeTimeout  = 5 * time.Second
 )
 
-// serveHTTP serves until its context ends.
-func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger) func(context.Context) error {
+// serveHTTP serves until its context ends. state, if not nil, hears of the listener's connections.
+func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger, state func(net.Conn, http.ConnState)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: state,
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

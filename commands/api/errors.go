@@ -33,6 +33,7 @@ var (
 	ErrNoDevices          = errors.New("no device that you may command fits")
 	ErrTooManyDevices     = errors.New("more devices fit than a job may have")
 	ErrTooManyJobs        = errors.New("as many jobs are at work as may be")
+	ErrTypeNotFound       = errors.New("nobody has sent such a field yet")
 	ErrVersionMismatch    = errors.New("the state has another version")
 	ErrStateTooLarge      = errors.New("the state document is too large")
 	ErrInvalidCursor      = errors.New("the cursor is not one of this list")
@@ -112,6 +113,7 @@ var outcomes = []outcome{
 	{ErrHubKeyNotFound, http.StatusNotFound, "hub_key_not_found", "list the keys with GET /api/v1/keys"},
 	{ErrHubKeyMints, http.StatusConflict, "hub_key_in_use", "make another key first with POST /api/v1/keys"},
 	{ErrTooManyHubKeys, http.StatusConflict, "too_many_hub_keys", "remove keys whose tokens have expired"},
+	{ErrTypeNotFound, http.StatusNotFound, "type_not_found", "list types with GET /api/v1/types, or settle this one with PATCH"},
 	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
 	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},
 	{ErrInvalidCursor, http.StatusBadRequest, "invalid_cursor", "start again without a cursor"},

@@ -39,7 +39,7 @@ func (f *fleet) List(_ context.Context, q api.DeviceQuery) (api.DevicePage, erro
 	defer f.mu.Unlock()
 	var ids []string
 	for id, d := range f.devices {
-		if q.Match(d.Labels) && (q.Status == "" || q.Status == d.Status) && strings.Contains(id, q.Text) && id > q.Cursor {
+		if q.Match(d.Labels) && (q.Status == "" || q.Status == d.Status) && (q.Silent == nil || *q.Silent == d.Silent) && strings.Contains(id, q.Text) && id > q.Cursor {
 			ids = append(ids, id)
 		}
 	}
@@ -108,6 +108,9 @@ func (f *fleet) Patch(_ context.Context, id string, p api.DevicePatch) (api.Devi
 	d.Labels = labels
 	if p.Disabled != nil {
 		d.Disabled = *p.Disabled
+	}
+	if p.ExpectEvery != nil {
+		d.ExpectEvery = *p.ExpectEvery
 	}
 	f.devices[id] = d
 	return d, nil
@@ -299,6 +302,25 @@ func (r *rest) watchLog() string {
 	defer r.mu.Unlock()
 	return strings.Join(r.watched, ", ")
 }
+
+type fieldTypes struct{}
+
+func (fieldTypes) List(_ context.Context, _, _ string, limit int) ([]api.FieldType, bool, error) {
+	return []api.FieldType{{Measurement: "env", Field: "temp", Type: "float"}}, limit == 1, nil
+}
+
+func (fieldTypes) Find(_ context.Context, m, f string) (api.FieldType, error) {
+	if f != "temp" {
+		return api.FieldType{}, api.ErrTypeNotFound
+	}
+	return api.FieldType{Measurement: m, Field: f, Type: "float", Stored: []string{"float"}, StoredUntil: 1, Note: "n"}, nil
+}
+
+func (fieldTypes) Set(_ context.Context, t api.FieldType, _ bool) (api.FieldType, error) {
+	return t, nil
+}
+
+func (fieldTypes) Forget(context.Context, string, string, bool) error { return nil }
 
 type letters struct{}
 

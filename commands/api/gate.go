@@ -82,13 +82,19 @@ type reply struct {
 
 func ok(body any) *reply { return &reply{status: http.StatusOK, body: body} }
 
+// target is what a path names.
+func target(r *http.Request) string {
+	if m := r.PathValue("measurement"); m != "" {
+		return m + "." + r.PathValue("field")
+	}
+	return cmp.Or(r.PathValue("device"), r.PathValue("id")+r.PathValue("name"))
+}
+
 // serve is the way of every request.
 func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
-	c.audit = Record{
-		Action: e.change, Remote: remote(r), Target: cmp.Or(r.PathValue("device"), r.PathValue("id")+r.PathValue("name")),
-	}
+	c.audit = Record{Action: e.change, Remote: remote(r), Target: target(r)}
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return
@@ -281,6 +287,9 @@ func (a *API) record(ctx context.Context, rec Record) error {
 	}
 	return nil
 }
+
+// Audit records what the hub itself noticed or did. It returns once the record is on disk.
+func (a *API) Audit(ctx context.Context, rec Record) error { return a.record(ctx, rec) }
 
 // recordOutcome puts a change and what became of it into the audit log, before it is answered. Refused changes of
 // callers whom the hub does not know are bounded, so that nobody can fill the log.

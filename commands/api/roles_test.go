@@ -69,6 +69,10 @@ var samples = map[string]sample{
 	"traceDevice":          {"/devices/pump-7/trace", nil, 200},
 	"listDeadletters":      {"/deadletters", nil, 200},
 	"replayDeadletters":    {"/deadletters/replay", nil, 200},
+	"listTypes":            {"/types", nil, 200},
+	"readType":             {"/types/env/temp", nil, 200},
+	"setType":              {"/types/env/temp", map[string]any{"type": "integer"}, 200},
+	"forgetType":           {"/types/env/temp", nil, 204},
 	"readBridge":           {"/bridge", nil, 200},
 	"listNodes":            {"/nodes", nil, 200},
 }
@@ -86,7 +90,7 @@ var may = map[string]string{
 	"createEnrollment": "aw", "listEnrollments": "aw", "deleteEnrollment": "aw", "listPendingDevices": "aw", "approveDevice": "aw",
 	"exportDevices": "a", "importDevices": "a", "listHubKeys": "aw", "rotateHubKey": "aw", "removeHubKey": "aw",
 	"live": "voa", "readTelemetry": "voa", "readState": "voa", "changeDesiredState": "oa", "traceDevice": "voa",
-	"listDeadletters": "voa", "replayDeadletters": "aw", "readBridge": "voaw", "listNodes": "voaw",
+	"listDeadletters": "voa", "replayDeadletters": "aw", "listTypes": "voaw", "readType": "voaw", "setType": "aw", "forgetType": "aw", "readBridge": "voaw", "listNodes": "voaw",
 }
 
 func TestEveryRoleOnEveryCall(t *testing.T) {

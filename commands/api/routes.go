@@ -16,7 +16,7 @@ func (a *API) routes() []endpoint {
 		{name: "readSession", method: "GET", path: "/session", need: Viewer, scope: anyone, handle: a.getSession},
 		{name: "signOut", method: "DELETE", path: "/session", need: Viewer, scope: anyone, change: "session.delete", handle: a.deleteSession},
 
-		{name: "listDevices", method: "GET", path: "/devices", need: Viewer, scope: filtered, query: with("selector", "status", "q"), handle: a.getDevices},
+		{name: "listDevices", method: "GET", path: "/devices", need: Viewer, scope: filtered, query: with("selector", "status", "silent", "q"), handle: a.getDevices},
 		{name: "createDevice", method: "POST", path: "/devices", need: Admin, scope: filtered, change: "device.create", handle: a.postDevice},
 		{name: "readDevice", method: "GET", path: "/devices/{id}", need: Viewer, scope: byDevice, handle: a.getDevice},
 		{name: "changeDevice", method: "PATCH", path: "/devices/{id}", need: Admin, scope: byDevice, change: "device.change", handle: a.patchDevice},
@@ -79,6 +79,13 @@ func (a *API) optionalRoutes(with func(...string) []string) []endpoint {
 		es = append(es,
 			endpoint{name: "listDeadletters", method: "GET", path: "/deadletters", need: Viewer, scope: filtered, query: with("device"), handle: a.getDeadletters},
 			endpoint{name: "replayDeadletters", method: "POST", path: "/deadletters/replay", need: Admin, scope: whole, change: "deadletters.replay", handle: a.postReplay})
+	}
+	if a.opts.Types != nil {
+		es = append(es,
+			endpoint{name: "listTypes", method: "GET", path: "/types", need: Viewer, scope: whole, query: with("measurement"), handle: a.getTypes},
+			endpoint{name: "readType", method: "GET", path: "/types/{measurement}/{field}", need: Viewer, scope: whole, handle: a.getType},
+			endpoint{name: "setType", method: "PATCH", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.set", handle: a.patchType},
+			endpoint{name: "forgetType", method: "DELETE", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.forget", query: []string{"force"}, handle: a.deleteType})
 	}
 	es = append(es, a.identityRoutes(with)...)
 	if a.opts.Bridge != nil {

@@ -30,7 +30,7 @@ func newDialer(spec Spec) (*dialer, error) {
 		return nil, fmt.Errorf("address of the hub: %w", err)
 	}
 	d := &dialer{spec: spec, to: to}
-	if to.Scheme != "wss" {
+	if to.Scheme != "wss" { // MQTT is measured plain
 		return d, nil
 	}
 	d.tls = &tls.Config{ServerName: to.Hostname(), MinVersion: tls.VersionTLS12}
@@ -46,6 +46,8 @@ func newDialer(spec Spec) (*dialer, error) {
 	}
 	return d, nil
 }
+
+func (d *dialer) mqtt() bool { return d.to.Scheme == "mqtt" }
 
 // dial connects device i and returns what came right behind the answer to the handshake.
 func (d *dialer) dial(ctx context.Context, i int) (conn net.Conn, rest []byte, err error) {
@@ -64,7 +66,11 @@ func (d *dialer) dial(ctx context.Context, i int) (conn net.Conn, rest []byte, e
 	}
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
-	rest, err = d.shake(conn, d.spec.Tokens[i])
+	if d.mqtt() {
+		err = introduce(conn, clientName(i))
+	} else {
+		rest, err = d.shake(conn, d.spec.Tokens[i])
+	}
 	_ = conn.SetDeadline(time.Time{}) // if it fails, so does reading
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())

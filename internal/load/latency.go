@@ -46,13 +46,16 @@ func (h *histogram) add(o *histogram) {
 	}
 }
 
-// quantile is the duration that the share q of all does not exceed; 0 of none.
-func (h *histogram) quantile(q float64) time.Duration {
-	var all uint64
+func (h *histogram) count() (all uint64) {
 	for _, n := range h.counts {
 		all += uint64(n)
 	}
-	want, seen := uint64(q*float64(all)), uint64(0)
+	return all
+}
+
+// quantile is the duration that the share q of all does not exceed; 0 of none.
+func (h *histogram) quantile(q float64) time.Duration {
+	want, seen := uint64(q*float64(h.count())), uint64(0)
 	for b, n := range h.counts {
 		if seen += uint64(n); n > 0 && seen >= want {
 			return upper(b)

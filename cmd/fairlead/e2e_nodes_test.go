@@ -1,0 +1,117 @@
+package main_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// twoNodes are two hubs, each in its own process, that share a nats-server and their signing keys.
+func twoNodes(t *testing.T) [2]*hub {
+	t.Helper()
+	keys, bus := t.TempDir(), natsServer(t)
+	var nodes [2]*hub
+	for i := range nodes {
+		nodes[i] = serve(t, fmt.Sprintf(`
+node: n%d
+admin: {listen: "127.0.0.1:0"}
+influx: {embedded_listen: "127.0.0.1:0"}
+auth: {keys_dir: %q}
+nats: {urls: [%q]}
+bridge: {broker: {listen: ""}, connections: []}
+devices: {drain_for: 500ms, flap_limit: 3}
+`, i+1, keys, bus))
+	}
+	return nodes
+}
+
+// everywhere waits until both nodes say the same of a device.
+func everywhere(t *testing.T, nodes [2]*hub, what, id string, is func(device) bool) {
+	t.Helper()
+	for _, h := range nodes {
+		until(t, what, func() bool {
+			d, known := h.device(t, id)
+			return known && is(d)
+		})
+	}
+}
+
+// One device and two nodes: presence is right on both throughout, whatever the device does.
+func TestDeviceBetweenNodes(t *testing.T) {
+	nodes := twoNodes(t)
+	token := nodes[0].addDevice(t, "pump-7", "plant-1")
+	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })
+	first := nodes[0].connect(t, "pump-7", token, jsonFrames)
+	everywhere(t, nodes, "it is at the first node", "pump-7", func(d device) bool { return d.Status == "online" && d.Node == "n1" })
+	second := nodes[1].connect(t, "pump-7", token, jsonFrames)
+	first.wantClose(4500)
+	at := second.ws.LocalAddr().(*net.TCPAddr).String()
+	everywhere(t, nodes, "it is at the second node, and what the first still says does not count", "pump-7", func(d device) bool {
+		return d.Status == "online" && d.Node == "n2" && d.Address == at && !d.Conflict
+	})
+
+	// It should send, and does not.
+	if status := nodes[0].ask(t, "PATCH", "/devices/pump-7", map[string]any{"expect_every": "1s"}, nil); status != http.StatusOK {
+		t.Fatalf("PATCH: %d", status)
+	}
+	everywhere(t, nodes, "it is silent", "pump-7", func(d device) bool { return d.Silent && d.Status == "online" })
+	var list struct{ Devices []device }
+	if nodes[0].ask(t, "GET", "/devices?silent=true", nil, &list); len(list.Devices) != 1 || list.Devices[0].ID != "pump-7" {
+		t.Errorf("silent: %+v", list)
+	}
+	second.say(map[string]any{"type": "telemetry", "seq": 1, "fields": map[string]any{"rpm": 1200}})
+	second.wantAck(1)
+	if status := nodes[0].ask(t, "PATCH", "/devices/pump-7", map[string]any{"expect_every": "1h"}, nil); status != http.StatusOK {
+		t.Fatalf("PATCH: %d", status)
+	}
+	everywhere(t, nodes, "it has spoken", "pump-7", func(d device) bool { return !d.Silent })
+
+	// It is revoked at the node that it is not at.
+	asked := time.Now()
+	if status := nodes[0].ask(t, "DELETE", "/devices/pump-7/tokens", nil, nil); status != http.StatusNoContent {
+		t.Fatalf("DELETE tokens: %d", status)
+	}
+	second.wantClose(4501)
+	t.Logf("closed at the other node %s after the revocation was asked for", time.Since(asked).Round(time.Millisecond))
+	everywhere(t, nodes, "it is off line", "pump-7", func(d device) bool { return d.Status == "offline" && d.Cause == "revoked" })
+}
+
+// Two devices with one identity, one at each node, replace each other until somebody hears of it.
+func TestOneIdentityAtTwoNodes(t *testing.T) {
+	nodes := twoNodes(t)
+	token := nodes[0].addDevice(t, "pump-7", "plant-1")
+	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })
+	for i := 0; ; i++ {
+		h := nodes[i%2]
+		ws, res, err := h.dial(t, token, jsonFrames, nil)
+		if err != nil {
+			if res == nil || res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" {
+				t.Fatalf("connect %d: %v%s", i, err, refusal(res))
+			}
+			t.Logf("put off at connect %d, for %s s", i+1, res.Header.Get("Retry-After"))
+			break
+		}
+		if i > 10 {
+			t.Fatal("nobody minds")
+		}
+		defer ws.Close()
+		session := (&link{t, ws}).next("welcome").Session
+		everywhere(t, nodes, "the newest is known", "pump-7", func(d device) bool { return d.Session == session })
+	}
+	everywhere(t, nodes, "the conflict is known", "pump-7", func(d device) bool { return d.Conflict && d.Flaps > 3 && d.Status == "online" })
+	var audit struct {
+		Records []struct{ Action, Target, Actor string }
+	}
+	until(t, "it is in the audit log", func() bool {
+		nodes[0].ask(t, "GET", "/audit", nil, &audit)
+		found := 0
+		for _, r := range audit.Records {
+			if r.Action == "identity_conflict" && r.Target == "pump-7" && r.Actor == "hub" {
+				found++
+			}
+		}
+		return found == 1
+	})
+}
