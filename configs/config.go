@@ -53,6 +53,19 @@ type Auth struct {
 	MaxTokenTTL time.Duration `yaml:"max_token_ttl"`
 	Skew        time.Duration `yaml:"skew"`
 	Origins     []string      `yaml:"origins"`
+	Issuers     []Issuer      `yaml:"issuers"`
+
+	EnrollsPerMinute int `yaml:"enrolls_per_minute"`
+}
+
+// Issuer is an outside party whose tokens devices may carry.
+type Issuer struct {
+	Issuer      string        `yaml:"issuer"`
+	JWKSURL     string        `yaml:"jwks_url"`
+	Audience    string        `yaml:"audience"`     // empty: auth.audience
+	DeviceClaim string        `yaml:"device_claim"` // empty: sub
+	Refresh     time.Duration `yaml:"refresh"`      // 0: 10m
+	CAFile      string        `yaml:"ca_file"`
 }
 
 // Devices bounds the link.

@@ -20,6 +20,8 @@ func Default() Config {
 			TokenTTL:    Day,
 			MaxTokenTTL: Day,
 			Skew:        time.Minute,
+
+			EnrollsPerMinute: 600,
 		},
 		Devices: Devices{
 			Heartbeat:         30 * time.Second,

@@ -132,6 +132,26 @@ func (c *Config) checkAuth(fs *faults) {
 	for i, o := range c.Auth.Origins {
 		fs.url(fmt.Sprintf("auth.origins[%d]", i), o, "https", "http")
 	}
+	fs.check(c.Auth.EnrollsPerMinute > 0, "auth.enrolls_per_minute", c.Auth.EnrollsPerMinute, "must be greater than 0")
+	c.checkIssuers(fs)
+}
+
+func (c *Config) checkIssuers(fs *faults) {
+	seen := map[string]bool{c.Auth.Issuer: true}
+	for i, is := range c.Auth.Issuers {
+		key := fmt.Sprintf("auth.issuers[%d]", i)
+		fs.check(is.Issuer != "", key+".issuer", `""`, "must not be empty: it is the iss of the tokens, to the letter")
+		fs.check(!seen[is.Issuer], key+".issuer", is.Issuer, "is there already, or is the hub's own auth.issuer")
+		seen[is.Issuer] = true
+		u, err := url.Parse(is.JWKSURL)
+		near := err == nil && u.Scheme == "http" && Loopback(net.JoinHostPort(u.Hostname(), u.Port()))
+		fs.check(near || err == nil && u.Scheme == "https" && u.Host != "", key+".jwks_url", fmt.Sprintf("%q", is.JWKSURL),
+			"want https://; whoever can change the answer can sign for every device")
+		if is.Refresh != 0 {
+			fs.between(key+".refresh", is.Refresh, 10*time.Second, Day)
+		}
+		fs.file(key+".ca_file", is.CAFile)
+	}
 }
 
 func (c *Config) checkDevices(fs *faults) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -271,7 +272,7 @@ func (s *Session) renew(token string) {
 		code, detail := rej.Public()
 		s.host.metrics.refuse(code)
 		e := ending{code: CloseToken, cause: causeExpired, reason: "token refused: " + detail}
-		if rej.Code == auth.Disabled || rej.Code == auth.Revoked || rej.Code == auth.UnknownDevice {
+		if rej.Status() == http.StatusForbidden {
 			e = ending{code: CloseRevoked, cause: causeRevoked, reason: detail}
 		}
 		s.stop(e)

@@ -33,6 +33,8 @@ type options struct {
 	states devices.StateSink
 	shared bool
 
+	issuers *auth.Issuers
+
 	telemetry devices.TelemetrySink // nil: the hub's log
 }
 
@@ -108,7 +110,9 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 		FlapLimit: o.cfg.Devices.FlapLimit, FlapWindow: o.cfg.Devices.FlapWindow, Conflicts: h.conflicts,
 	})
 	h.minter = auth.NewMinter(h.keys, o.cfg.Auth, o.now)
-	verifier, err := auth.NewVerifier(o.cfg.Auth, h.keys, h.records, o.now)
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{
+		Config: o.cfg.Auth, Hub: h.keys, Issuers: o.issuers, Accounts: h.records, Now: o.now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

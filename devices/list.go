@@ -20,6 +20,7 @@ const (
 type Query struct {
 	Selector selector.Selector
 	Status   Status // online, offline, never, or empty
+	Pending  bool   // only those that wait for approval
 	Search   string // part of an id, model, firmware or label value, in any case
 	Cursor   string // of the page before
 	Limit    int    // DefaultPage if zero
@@ -50,10 +51,10 @@ func (r *Records) List(q Query, status func(device string) Status) (Page, error)
 	default:
 		return Page{}, fmt.Errorf("%w: status is %q, want online, offline or never", ErrInvalid, q.Status)
 	}
-	search := strings.ToLower(q.Search)
+	q.Search = strings.ToLower(q.Search)
 	var page Page
 	for _, rec := range r.ordered(after) {
-		if search != "" && !strings.Contains(rec.search, search) || !q.Selector.Match(rec.Labels) {
+		if !q.Fits(rec) {
 			continue
 		}
 		if q.Status != "" && status(rec.ID) != q.Status {
@@ -69,6 +70,11 @@ func (r *Records) List(q Query, status func(device string) Status) (Page, error)
 		page.Records = append(page.Records, rec)
 	}
 	return page, nil
+}
+
+// Fits reports whether a record is one of those that the query asks for, apart from its status.
+func (q *Query) Fits(rec *Record) bool {
+	return (q.Search == "" || strings.Contains(rec.search, q.Search)) && q.Selector.Match(rec.Labels) && (!q.Pending || rec.Pending)
 }
 
 func cursorAfter(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }

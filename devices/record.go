@@ -66,6 +66,9 @@ type Record struct {
 	Announced       bool               `json:"announced,omitempty"` // the device said which commands it knows
 	Notes           string             `json:"notes,omitempty"`
 	ExpectEvery     time.Duration      `json:"expect_every,omitempty"` // telemetry; 0: as configured, below 0: never
+	Enrollment      string             `json:"enrollment,omitempty"`   // that the device made its record with
+	Slot            uint64             `json:"enrollment_slot,omitempty"`
+	Pending         bool               `json:"pending,omitempty"` // not allowed on line before an operator approves
 
 	// Revision is the record's place in its bucket; Update refuses another one.
 	Revision uint64 `json:"-"`
@@ -98,10 +101,30 @@ func (r *Record) check() error {
 	if err := wire.CheckID(r.ID); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if len(r.Labels) > MaxLabels {
-		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalid, len(r.Labels), MaxLabels)
+	if err := CheckLabels(r.Labels); err != nil {
+		return err
 	}
-	for k, v := range r.Labels {
+	if len(r.Keys) > MaxKeys {
+		return fmt.Errorf("%w: %d keys, at most %d are allowed", ErrInvalid, len(r.Keys), MaxKeys)
+	}
+	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
+		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
+	}
+	if e := r.ExpectEvery; e > 0 && (e < configs.LeastExpect || e > configs.MostExpect) {
+		return fmt.Errorf("%w: telemetry is expected every %s: want %s to %s", ErrInvalid, e, configs.LeastExpect, configs.MostExpect)
+	}
+	if err := errors.Join(checkText(r.Model, MaxHelloText), checkText(r.Firmware, MaxHelloText)); err != nil {
+		return fmt.Errorf("%w: model or firmware: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+// CheckLabels reports the first bound that labels break; the error is ErrInvalid.
+func CheckLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalid, len(labels), MaxLabels)
+	}
+	for k, v := range labels {
 		if !isLabel(k) {
 			return fmt.Errorf("%w: label %q: use A-Z a-z 0-9 _ . -, starting with a letter or _, at most 64 characters", ErrInvalid, k)
 		}
@@ -112,15 +135,6 @@ func (r *Record) check() error {
 		if v == "" || strings.HasSuffix(v, `\`) {
 			return fmt.Errorf("%w: label %s: empty, or ends in a backslash", ErrInvalid, k)
 		}
-	}
-	if len(r.Keys) > MaxKeys {
-		return fmt.Errorf("%w: %d keys, at most %d are allowed", ErrInvalid, len(r.Keys), MaxKeys)
-	}
-	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
-		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
-	}
-	if e := r.ExpectEvery; e > 0 && (e < configs.LeastExpect || e > configs.MostExpect) {
-		return fmt.Errorf("%w: telemetry is expected every %s: want %s to %s", ErrInvalid, e, configs.LeastExpect, configs.MostExpect)
 	}
 	return nil
 }

@@ -246,6 +246,15 @@ func (r *Records) Record(id string) (*Record, bool) {
 	return rec, ok
 }
 
+// All calls each for every record that fits, by id, until it returns false. What changes meanwhile may be seen or not.
+func (r *Records) All(fits func(*Record) bool, each func(*Record) bool) {
+	for _, rec := range r.ordered("") {
+		if fits(rec) && !each(rec) {
+			return
+		}
+	}
+}
+
 // Len is the number of records.
 func (r *Records) Len() int {
 	r.mu.RLock()
@@ -259,7 +268,7 @@ func (r *Records) Account(device string) (auth.Account, bool) {
 	if !ok {
 		return auth.Account{}, false
 	}
-	return auth.Account{Disabled: rec.Disabled, NotBefore: rec.TokensNotBefore, Keys: rec.keys}, true
+	return auth.Account{Disabled: rec.Disabled, Pending: rec.Pending, NotBefore: rec.TokensNotBefore, Keys: rec.keys}, true
 }
 
 // Create stores a new record. It fails with ErrExists or ErrInvalid.
@@ -335,6 +344,18 @@ func (r *Records) update(ctx context.Context, old *Record, fn func(*Record) (boo
 	}
 	rec.Revision = rev
 	r.store(rec.ID, rec, rev)
+	return rec, nil
+}
+
+// Refresh returns a device's record as the bucket has it now, whether the watch has brought it yet or not.
+func (r *Records) Refresh(ctx context.Context, id string) (*Record, error) {
+	if err := r.refresh(ctx, id); err != nil {
+		return nil, fmt.Errorf("read device %s: %w", id, err)
+	}
+	rec, ok := r.Record(id)
+	if !ok {
+		return nil, fmt.Errorf("read device %s: %w", id, ErrUnknown)
+	}
 	return rec, nil
 }
 

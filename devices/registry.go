@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,6 +94,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	}
 	gauges(o.Metrics, r)
 	r.records.observe(r.recordChanged)
+	r.verifier.OnKeysGone(r.recheckAll)
 	r.presence.onReplaced(r.replacedElsewhere)
 	return r, nil
 }
@@ -233,12 +235,23 @@ func (r *Registry) recordChanged(old, now *Record) {
 	}
 }
 
+// recheckAll ends the sessions whose tokens were verified with a key that is gone.
+func (r *Registry) recheckAll() {
+	for _, s := range r.all() {
+		s.recheck()
+	}
+}
+
 func (s *Session) recheck() {
 	s.mu.Lock()
 	claims := s.claims
 	s.mu.Unlock()
 	var rej *auth.Refusal
 	if err := s.host.verifier.Still(claims); errors.As(err, &rej) {
+		if rej.Status() == http.StatusUnauthorized { // the device may come back with another token
+			s.stop(ending{code: CloseToken, cause: causeExpired, reason: rej.Detail})
+			return
+		}
 		s.stop(ending{code: CloseRevoked, cause: causeRevoked, reason: rej.Detail})
 	}
 }

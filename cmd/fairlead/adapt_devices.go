@@ -81,6 +81,7 @@ func (f fleet) device(rec *devices.Record) api.Device {
 	st := f.presence.State(rec.ID)
 	out := api.Device{
 		ID: rec.ID, Labels: rec.Labels, Model: rec.Model, Firmware: rec.Firmware, Disabled: rec.Disabled,
+		Pending: rec.Pending, Enrolled: rec.Enrollment,
 		Created: rec.Created.UnixMilli(), Link: st.Link, Status: api.Status(st.Status), Since: millis(st.Since),
 		LastSeen: millis(st.LastSeen), Cause: st.Cause, Session: st.Session, Epoch: st.Epoch, Node: st.Node,
 		Address: st.Address, Flaps: st.Flaps, Conflict: st.Conflict, Silent: st.Silent, SilentSince: millis(st.SilentSince),

@@ -201,6 +201,7 @@ type request struct {
 	query        url.Values
 	header       http.Header
 	body         any
+	raw          []byte // instead of body; header says what it is
 	wait         time.Duration
 }
 
@@ -240,6 +241,8 @@ func (c *client) newRequest(ctx context.Context, q request) (*http.Request, erro
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
 		body = bytes.NewReader(data)
+	} else if q.raw != nil {
+		body = bytes.NewReader(q.raw)
 	}
 	u := c.base.JoinPath("api", "v1").String() + q.path
 	if len(q.query) > 0 {
@@ -252,7 +255,7 @@ func (c *client) newRequest(ctx context.Context, q request) (*http.Request, erro
 	for k, v := range q.header {
 		req.Header[k] = v
 	}
-	if body != nil {
+	if body != nil && q.raw == nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {

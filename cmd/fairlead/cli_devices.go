@@ -18,7 +18,8 @@ func newDevicesCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(devicesList(f), devicesShow(f), devicesAdd(f), devicesSwitch(f, "enable", false), devicesSwitch(f, "disable", true),
-		devicesLabel(f), devicesExpect(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f))
+		devicesLabel(f), devicesExpect(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f),
+		devicesImport(f), devicesExport(f))
 	return cmd
 }
 
@@ -74,6 +75,9 @@ func deviceStatus(d api.Device) string {
 	var marks []string
 	if d.Disabled {
 		marks = append(marks, "disabled")
+	}
+	if d.Pending {
+		marks = append(marks, "pending")
 	}
 	if d.Silent {
 		marks = append(marks, "silent")

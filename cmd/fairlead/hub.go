@@ -22,6 +22,7 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/devices/auth"
+	"github.com/fairlead-hub/fairlead/devices/enroll"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/ingest"
 	"github.com/fairlead-hub/fairlead/ingest/embedded"
@@ -48,10 +49,14 @@ type hub struct {
 	records  *devices.Records
 	presence *devices.Presence
 	hubKeys  *auth.HubKeys
+	issuers  *auth.Issuers
 	minter   *auth.Minter
 	registry *devices.Registry
 	gate     *devices.Gate
 	handler  *devices.Handler
+
+	enrollments *enroll.Enrollments
+	enroll      *enroll.Handler
 
 	twin   *twin.Twin
 	router *commands.Router
@@ -212,8 +217,19 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {
 		return err
 	}
+	secrets, err := h.bus.Bucket(ctx, bus.BucketEnrolls)
+	if err != nil {
+		return err
+	}
+	h.enrollments = enroll.NewEnrollments(secrets, h.records, nil)
+	h.enroll = enroll.NewHandler(h.enrollments, enroll.HandlerOptions{
+		Auth: h.cfg.Auth, Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Audit: enrollAudit{h}, Log: h.log, Metrics: h.reg,
+	})
 	h.minter = auth.NewMinter(h.hubKeys, h.cfg.Auth, nil)
-	verifier, err := auth.NewVerifier(h.cfg.Auth, h.hubKeys, h.records, nil)
+	if h.issuers, err = auth.NewIssuers(h.cfg.Auth, h.log, h.reg); err != nil {
+		return err
+	}
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Config: h.cfg.Auth, Hub: h.hubKeys, Issuers: h.issuers, Accounts: h.records})
 	if err != nil {
 		return err
 	}
@@ -312,13 +328,16 @@ func withoutEmbedded(all []configs.Connection) (out []configs.Connection) {
 }
 
 func (h *hub) buildAPI(ctx context.Context) (err error) {
+	fleet := fleet{h.records, h.presence, h.minter, h.committer, h.twin}
 	h.api, err = api.New(ctx, api.Options{
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
-		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
+		Devices:   fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
 		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store}, Watcher: h.committer,
-		Log: h.log, Registry: h.reg,
+		Enrollments: enroller{h.enrollments, fleet}, DeviceKeys: deviceKeys{h.hubKeys},
+		Transfer: transfer{h.records, devices.NewImporter(h.records, h.bus.JetStream())},
+		Log:      h.log, Registry: h.reg,
 	})
 	return err
 }

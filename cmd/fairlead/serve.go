@@ -147,6 +147,7 @@ func (h *hub) stages() []stage {
 		stage{name: "records", run: h.records.Run, ready: h.records.Ready()},
 		stage{name: "presence", run: h.presence.Run, ready: h.presence.Ready()},
 		stage{name: "keys", run: h.hubKeys.Run},
+		stage{name: "issuers", run: h.issuers.Run},
 		stage{name: "annotations", run: h.notes.Run},
 		stage{name: "commands", run: h.router.Run, ready: h.router.Ready()},
 		stage{name: "twin", run: h.twin.Run, ready: h.twin.Ready()},
@@ -216,6 +217,7 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/device", h.handler)
 	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
+	mux.Handle("/v1/enroll", h.enroll)
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())

@@ -37,6 +37,8 @@ type simFlags struct {
 	ownKeys       bool
 	audience      string
 
+	enroll, enrollAlg, keysDir string
+
 	replays             []string
 	speed               string
 	device, measurement string
@@ -59,6 +61,7 @@ has acked it, sends it again after a break of the link, and carries out commands
 		Example: `  fairlead sim --ready-file ready.json --devices 25 --rate 1
   fairlead sim --ready-file ready.json --replay machine_temperature.csv --speed max
   fairlead sim --url https://hub:8443 --ca ca.pem --devices 100 --faults refuse=5%,drop=2%,delay=3s@20%
+  fairlead sim --ready-file ready.json --devices 5 --enroll "$(fairlead enrollments create --devices 5)"
   fairlead sim --mqtt tcp://127.0.0.1:1883 --plugs 3`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,6 +91,9 @@ func (f *simFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.tokens, "tokens", "", "file with a device id and its token a line, instead of adding devices")
 	fs.BoolVar(&f.ownKeys, "own-keys", false, "give each device a key of its own, with which it signs its tokens")
 	fs.StringVar(&f.audience, "audience", "fairlead", "audience of tokens signed with own keys")
+	fs.StringVar(&f.enroll, "enroll", "", "secret of an enrollment (fairlead enrollments create): each device makes a key and enrols itself")
+	fs.StringVar(&f.enrollAlg, "enroll-alg", "ES256", "key of a device that enrols itself: ES256 or EdDSA")
+	fs.StringVar(&f.keysDir, "keys-dir", "", "where devices that enrol themselves keep their keys, to be the same devices the next time")
 
 	fs.IntVar(&f.devices, "devices", defaultSimDevices, "number of devices")
 	fs.Float64Var(&f.rate, "rate", 1, "points a second of each device")
@@ -254,7 +260,7 @@ func (f *simFlags) uplink(log *slog.Logger) (*sim.Uplink, error) {
 	default:
 		return nil, fmt.Errorf("--codec %q: want json or cbor", f.codec)
 	}
-	if uplink.Tokens, err = f.tokenSource(trustedTransport(uplink)); err != nil {
+	if uplink.Tokens, err = f.tokenSource(trustedTransport(uplink), log); err != nil {
 		return nil, err
 	}
 	return uplink, nil
@@ -266,7 +272,12 @@ func trustedTransport(u *sim.Uplink) *http.Transport {
 	}
 }
 
-func (f *simFlags) tokenSource(transport http.RoundTripper) (sim.TokenSource, error) {
+func (f *simFlags) tokenSource(transport http.RoundTripper, log *slog.Logger) (sim.TokenSource, error) {
+	if f.enroll != "" {
+		return sim.NewEnrollment(sim.EnrollOptions{
+			Hub: f.url, Secret: f.enroll, Algorithm: f.enrollAlg, KeysDir: f.keysDir, Transport: transport, Log: log,
+		})
+	}
 	if f.tokens != "" {
 		file, err := os.Open(f.tokens)
 		if err != nil {
@@ -276,7 +287,7 @@ func (f *simFlags) tokenSource(transport http.RoundTripper) (sim.TokenSource, er
 		return sim.ReadTokens(file)
 	}
 	if f.operatorToken == "" {
-		return nil, errors.New("no tokens: give --operator-token (or FAIRLEAD_TOKEN), --tokens, or --ready-file of a running hub")
+		return nil, errors.New("no tokens: give --operator-token (or FAIRLEAD_TOKEN), --enroll, --tokens, or --ready-file of a running hub")
 	}
 	operator, err := sim.NewOperator(f.url, f.operatorToken, transport)
 	if err != nil {

@@ -43,6 +43,9 @@ type Options struct {
 	Types       FieldTypes
 	Nodes       Nodes
 	Trace       Trace
+	Enrollments Enrollments
+	Transfer    Transfer
+	DeviceKeys  HubKeys // that sign device tokens
 	Watcher     Watcher // nil: telemetry events are always produced
 
 	Log      *slog.Logger
@@ -56,6 +59,7 @@ const (
 	defaultSkew        = 30 * time.Second
 
 	sweepEvery = 10 * time.Minute
+	keysEvery  = 10 * time.Second
 )
 
 // API is the operators' side of a hub.
@@ -156,7 +160,27 @@ func (a *API) Run(ctx context.Context) error {
 	g.Go(func() error { return a.dir.watch(ctx) })
 	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.sweep(ctx) })
+	g.Go(func() error { return a.rereadKeys(ctx) })
 	return g.Wait()
+}
+
+// rereadKeys follows what other nodes, or people, do to the directory of the signing keys.
+func (a *API) rereadKeys(ctx context.Context) error {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := a.tokens.keys.Reload()
+		if err != nil && !failing {
+			a.opts.Log.Error("operator keys not reloaded", "err", err)
+		}
+		failing = err != nil
+	}
 }
 
 func (a *API) sweep(ctx context.Context) error {

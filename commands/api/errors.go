@@ -12,32 +12,38 @@ import (
 
 // The refusals that adapters return; each has one line in the table below.
 var (
-	ErrDeviceNotFound   = errors.New("there is no such device")
-	ErrDeviceExists     = errors.New("a device of this id exists")
-	ErrDeviceOffline    = errors.New("the device is not on line, and the command may not wait")
-	ErrDeviceDisabled   = errors.New("the device is disabled")
-	ErrKeyNotFound      = errors.New("the device has no such key")
-	ErrKeyExists        = errors.New("the device has a key of this kid")
-	ErrTooManyKeys      = errors.New("the device has as many keys as it may")
-	ErrCommandNotFound  = errors.New("there is no such command")
-	ErrCommandEnded     = errors.New("the command has ended")
-	ErrUnknownCommand   = errors.New("the device announced its commands, and this is none of them")
-	ErrNotConfirmed     = errors.New("the device calls this command dangerous, and it was not confirmed")
-	ErrQueueFull        = errors.New("the device's command queue is full")
-	ErrIdempotencyReuse = errors.New("this Idempotency-Key was used with another body")
-	ErrNoLease          = errors.New("nobody holds the device")
-	ErrNotAwaiting      = errors.New("the command or job does not wait for approval")
-	ErrSelfApproval     = errors.New("whoever asked cannot approve")
-	ErrJobNotFound      = errors.New("there is no such job")
-	ErrJobState         = errors.New("the job's state does not allow that")
-	ErrNoDevices        = errors.New("no device that you may command fits")
-	ErrTooManyDevices   = errors.New("more devices fit than a job may have")
-	ErrTooManyJobs      = errors.New("as many jobs are at work as may be")
-	ErrTypeNotFound     = errors.New("nobody has sent such a field yet")
-	ErrVersionMismatch  = errors.New("the state has another version")
-	ErrStateTooLarge    = errors.New("the state document is too large")
-	ErrInvalidCursor    = errors.New("the cursor is not one of this list")
-	ErrUnavailable      = errors.New("a part of the hub that this needs cannot serve now")
+	ErrDeviceNotFound     = errors.New("there is no such device")
+	ErrDeviceExists       = errors.New("a device of this id exists")
+	ErrDeviceOffline      = errors.New("the device is not on line, and the command may not wait")
+	ErrDeviceDisabled     = errors.New("the device is disabled")
+	ErrKeyNotFound        = errors.New("the device has no such key")
+	ErrKeyExists          = errors.New("the device has a key of this kid")
+	ErrTooManyKeys        = errors.New("the device has as many keys as it may")
+	ErrCommandNotFound    = errors.New("there is no such command")
+	ErrCommandEnded       = errors.New("the command has ended")
+	ErrUnknownCommand     = errors.New("the device announced its commands, and this is none of them")
+	ErrNotConfirmed       = errors.New("the device calls this command dangerous, and it was not confirmed")
+	ErrQueueFull          = errors.New("the device's command queue is full")
+	ErrIdempotencyReuse   = errors.New("this Idempotency-Key was used with another body")
+	ErrNoLease            = errors.New("nobody holds the device")
+	ErrNotAwaiting        = errors.New("the command or job does not wait for approval")
+	ErrSelfApproval       = errors.New("whoever asked cannot approve")
+	ErrJobNotFound        = errors.New("there is no such job")
+	ErrJobState           = errors.New("the job's state does not allow that")
+	ErrNoDevices          = errors.New("no device that you may command fits")
+	ErrTooManyDevices     = errors.New("more devices fit than a job may have")
+	ErrTooManyJobs        = errors.New("as many jobs are at work as may be")
+	ErrTypeNotFound       = errors.New("nobody has sent such a field yet")
+	ErrVersionMismatch    = errors.New("the state has another version")
+	ErrStateTooLarge      = errors.New("the state document is too large")
+	ErrInvalidCursor      = errors.New("the cursor is not one of this list")
+	ErrEnrollmentNotFound = errors.New("there is no such enrollment")
+	ErrTooManyEnrollments = errors.New("there are as many enrollments as there may be")
+	ErrNotPending         = errors.New("no such device waits under this enrollment")
+	ErrHubKeyNotFound     = errors.New("the hub has no such key")
+	ErrHubKeyMints        = errors.New("new tokens are signed with this key")
+	ErrTooManyHubKeys     = errors.New("the hub has as many keys as it may")
+	ErrUnavailable        = errors.New("a part of the hub that this needs cannot serve now")
 )
 
 // The refusals of the API's own parts.
@@ -101,6 +107,12 @@ var outcomes = []outcome{
 	{ErrNoDevices, http.StatusUnprocessableEntity, "no_devices", "list devices with GET /api/v1/devices?selector="},
 	{ErrTooManyDevices, http.StatusUnprocessableEntity, "too_many_devices", "split the fleet with a narrower selector"},
 	{ErrTooManyJobs, http.StatusTooManyRequests, "too_many_jobs", "wait until one has ended, or cancel one"},
+	{ErrEnrollmentNotFound, http.StatusNotFound, "enrollment_not_found", "list enrollments with GET /api/v1/enrollments"},
+	{ErrTooManyEnrollments, http.StatusConflict, "too_many_enrollments", "delete those that have expired"},
+	{ErrNotPending, http.StatusNotFound, "not_pending", "GET /api/v1/enrollments/pending lists the devices that wait"},
+	{ErrHubKeyNotFound, http.StatusNotFound, "hub_key_not_found", "list the keys with GET /api/v1/keys"},
+	{ErrHubKeyMints, http.StatusConflict, "hub_key_in_use", "make another key first with POST /api/v1/keys"},
+	{ErrTooManyHubKeys, http.StatusConflict, "too_many_hub_keys", "remove keys whose tokens have expired"},
 	{ErrTypeNotFound, http.StatusNotFound, "type_not_found", "list types with GET /api/v1/types, or settle this one with PATCH"},
 	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
 	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},

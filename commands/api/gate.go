@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,7 +87,7 @@ func target(r *http.Request) string {
 	if m := r.PathValue("measurement"); m != "" {
 		return m + "." + r.PathValue("field")
 	}
-	return r.PathValue("id") + r.PathValue("name")
+	return cmp.Or(r.PathValue("device"), r.PathValue("id")+r.PathValue("name"))
 }
 
 // serve is the way of every request.
@@ -297,20 +298,37 @@ func (a *API) recordOutcome(c *call, status int, err error) error {
 		return nil
 	}
 	rec := c.audit
-	rec.Outcome, rec.Status = "ok", status
+	rec.Outcome, rec.Status = outcomeOK, status
 	if err != nil {
 		doc, _ := toProblem(err)
 		rec.Outcome, rec.Status = doc.Code, doc.Status
 	}
-	if rec.Actor == "" {
+	c.recorded = true
+	return a.recordBounded(c.Context(), rec)
+}
+
+// recordBounded is record for callers who may be strangers.
+func (a *API) recordBounded(ctx context.Context, rec Record) error {
+	if rec.Actor == "" || rec.Action == enrollAction && rec.Outcome != outcomeOK {
 		if !a.strangers.take() {
 			a.metrics.unrecorded.Inc()
 			return nil
 		}
-		rec.Actor = "unknown"
 	}
-	c.recorded = true
-	return a.record(c.Context(), rec)
+	rec.Actor = cmp.Or(rec.Actor, "unknown")
+	return a.record(ctx, rec)
+}
+
+const (
+	enrollAction = "device.enroll"
+	outcomeOK    = "ok"
+)
+
+// RecordEnroll puts what a device did with an enrollment into the audit log. Of refused tries only so many are kept as of
+// other strangers': a device repeats them by itself.
+func (a *API) RecordEnroll(ctx context.Context, rec Record) error {
+	rec.Action = enrollAction
+	return a.recordBounded(ctx, rec)
 }
 
 // recordNow puts the change into the audit log while its handler goes on.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -134,13 +135,20 @@ func checkNewDevice(d NewDevice) error {
 }
 
 func checkKey(path string, k NewKey) error {
-	if !validKID(k.KID) {
-		return &Invalid{Code: "invalid_key", Path: path + "kid", Detail: fmt.Sprintf("kid %q: want 1 to 64 of A-Z a-z 0-9 _ -", k.KID)}
+	if !validKeyName(k.KID) {
+		return &Invalid{Code: "invalid_key", Path: path + "kid", Detail: fmt.Sprintf("kid %q: want 1 to 128 of A-Z a-z 0-9 _ . : -", k.KID)}
 	}
 	if (k.PublicKey == "") == (len(k.JWK) == 0) {
 		return &Invalid{Code: "invalid_key", Path: path + "public_key", Detail: "want either public_key (PEM) or jwk"}
 	}
 	return nil
+}
+
+// validKeyName is what a device may call a key of its own.
+func validKeyName(kid string) bool {
+	return kid != "" && len(kid) <= 128 && !strings.ContainsFunc(kid, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.:-", r)
+	})
 }
 
 func (a *API) patchDevice(c *call) (*reply, error) {

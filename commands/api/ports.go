@@ -227,6 +227,50 @@ type DeadletterPage struct {
 	Cursor      string
 }
 
+// Enrollments lets devices make their own records with a secret.
+type Enrollments interface {
+	// Create makes an enrollment; the secret is told this once.
+	Create(ctx context.Context, n NewEnrollment) (e Enrollment, secret string, err error)
+	List(ctx context.Context) ([]Enrollment, error)
+	Delete(ctx context.Context, id string) error
+	// Pending lists devices that wait for approval, of all enrollments.
+	Pending(ctx context.Context, p Page) (DevicePage, error)
+	Approve(ctx context.Context, id, device string) (Device, error)
+}
+
+// NewEnrollment is an enrollment to be made.
+type NewEnrollment struct {
+	Labels     map[string]string
+	Prefix     string
+	MaxDevices int
+	TTL        time.Duration
+	Approve    bool
+	Actor      string
+}
+
+// Transfer moves device records in and out as they are.
+type Transfer interface {
+	// Export calls each for every record that fits, by id, until it returns false.
+	Export(ctx context.Context, q DeviceQuery, each func(DeviceRecord) bool) error
+	// Import makes and changes records, and says what became of each.
+	Import(ctx context.Context, all []DeviceRecord) []Imported
+}
+
+// Imported is what became of one record: made, changed, left as it was, or refused.
+type Imported struct {
+	Made, Changed bool
+	Err           error
+}
+
+// HubKeys are keys that the hub signs tokens with.
+type HubKeys interface {
+	List() []HubKey
+	// Rotate makes a key that signs from now on.
+	Rotate() (HubKey, error)
+	// Remove ends a key and all that it signed; ErrHubKeyMints if it is the one that signs.
+	Remove(kid string) error
+}
+
 // Nodes tells who is in the cluster.
 type Nodes interface {
 	Nodes(ctx context.Context) ([]Node, error)

@@ -87,11 +87,36 @@ func (a *API) optionalRoutes(with func(...string) []string) []endpoint {
 			endpoint{name: "setType", method: "PATCH", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.set", handle: a.patchType},
 			endpoint{name: "forgetType", method: "DELETE", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.forget", query: []string{"force"}, handle: a.deleteType})
 	}
+	es = append(es, a.identityRoutes(with)...)
 	if a.opts.Bridge != nil {
 		es = append(es, endpoint{name: "readBridge", method: "GET", path: "/bridge", need: Viewer, scope: whole, handle: a.getBridge})
 	}
 	if a.opts.Nodes != nil {
 		es = append(es, endpoint{name: "listNodes", method: "GET", path: "/nodes", need: Viewer, scope: whole, handle: a.getNodes})
+	}
+	return es
+}
+
+// identityRoutes are the calls about who devices are, but for their records.
+func (a *API) identityRoutes(with func(...string) []string) (es []endpoint) {
+	if a.opts.Enrollments != nil {
+		es = append(es,
+			endpoint{name: "createEnrollment", method: "POST", path: "/enrollments", need: Admin, scope: whole, change: "enrollment.create", handle: a.postEnrollment},
+			endpoint{name: "listEnrollments", method: "GET", path: "/enrollments", need: Admin, scope: whole, handle: a.getEnrollments},
+			endpoint{name: "deleteEnrollment", method: "DELETE", path: "/enrollments/{id}", need: Admin, scope: whole, change: "enrollment.delete", handle: a.deleteEnrollment},
+			endpoint{name: "listPendingDevices", method: "GET", path: "/enrollments/pending", need: Admin, scope: whole, query: with(), handle: a.getPending},
+			endpoint{name: "approveDevice", method: "POST", path: "/enrollments/{id}/devices/{device}/approve", need: Admin, scope: whole, change: "device.approve", handle: a.postDeviceApproval})
+	}
+	if a.opts.Transfer != nil {
+		es = append(es,
+			endpoint{name: "exportDevices", method: "GET", path: "/export/devices", need: Admin, scope: filtered, query: []string{"selector", "q"}, handle: a.getExport},
+			endpoint{name: "importDevices", method: "POST", path: "/import/devices", need: Admin, scope: filtered, change: "device.import", handle: a.postImport})
+	}
+	if a.opts.DeviceKeys != nil {
+		es = append(es,
+			endpoint{name: "listHubKeys", method: "GET", path: "/keys", need: Admin, scope: whole, handle: a.getHubKeys},
+			endpoint{name: "rotateHubKey", method: "POST", path: "/keys", need: Admin, scope: whole, change: "key.rotate", handle: a.postHubKey},
+			endpoint{name: "removeHubKey", method: "DELETE", path: "/keys/{kid}", need: Admin, scope: whole, change: "key.remove", handle: a.deleteHubKey})
 	}
 	return es
 }

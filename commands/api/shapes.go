@@ -9,6 +9,8 @@ type Device struct {
 	Model    string            `json:"model,omitempty"`
 	Firmware string            `json:"firmware,omitempty"`
 	Disabled bool              `json:"disabled"`
+	Pending  bool              `json:"pending,omitempty"` // enrolled, waits for approval
+	Enrolled string            `json:"enrollment,omitempty"`
 	Created  int64             `json:"created"`
 	Link     string            `json:"link,omitempty"` // websocket or mqtt:<connection>
 	Status   Status            `json:"status"`
@@ -288,4 +290,47 @@ type TraceFrame struct {
 	Bytes     int    `json:"bytes"`
 	Fate      string `json:"fate"`
 	Frame     string `json:"frame,omitempty"`
+}
+
+// Enrollment is what a secret lets devices do.
+type Enrollment struct {
+	ID         string            `json:"id"`
+	Labels     map[string]string `json:"labels"`
+	Prefix     string            `json:"prefix,omitempty"`
+	MaxDevices int               `json:"max_devices"`
+	Used       int               `json:"used"`
+	Approve    bool              `json:"approve"`
+	Actor      string            `json:"actor"`
+	Created    int64             `json:"created"`
+	Expires    int64             `json:"expires"`
+	Expired    bool              `json:"expired"`
+}
+
+// DeviceRecord is one line of an export, and of an import: there, what is absent is left as it is.
+type DeviceRecord struct {
+	ID              string            `json:"id"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Keys            []NewKey          `json:"keys,omitempty"`
+	Disabled        *bool             `json:"disabled,omitempty"`
+	Pending         *bool             `json:"pending,omitempty"`
+	Notes           *string           `json:"notes,omitempty"`
+	Model           *string           `json:"model,omitempty"`
+	Firmware        *string           `json:"firmware,omitempty"`
+	Created         *int64            `json:"created,omitempty"`
+	TokensNotBefore *int64            `json:"tokens_not_before,omitempty"`
+}
+
+// The kinds of keys that the hub signs with.
+const (
+	DeviceKeys   = "device"
+	OperatorKeys = "operator"
+)
+
+// HubKey is a key that the hub signs tokens with, without what is secret.
+type HubKey struct {
+	KID     string `json:"kid"`
+	Kind    string `json:"kind"`
+	Alg     string `json:"alg"`
+	Created int64  `json:"created"`
+	Mints   bool   `json:"mints"`
 }

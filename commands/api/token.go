@@ -103,8 +103,9 @@ func (t *tokens) mint(name string, bind selector.Selector, ttl time.Duration, no
 		Issued: now.Unix(), Expires: now.Add(ttl).Unix(), MintedMS: max(now.UnixMilli(), notBefore), Selector: bind.String(),
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
-	token.Header["typ"], token.Header["kid"] = TokenType, t.keys.current
-	signed, err := token.SignedString(t.keys.byKID[t.keys.current])
+	kid, key := t.keys.signing()
+	token.Header["typ"], token.Header["kid"] = TokenType, kid
+	signed, err := token.SignedString(key)
 	if err != nil {
 		return "", nil, fmt.Errorf("sign token: %w", err)
 	}
@@ -153,7 +154,7 @@ func (t *tokens) check(raw string) (*claims, error) {
 // key looks the kid up. A missing one is an error: the library would verify against an empty key.
 func (t *tokens) key(token *jwt.Token) (any, error) {
 	kid, _ := token.Header["kid"].(string)
-	key, ok := t.keys.byKID[kid]
+	key, ok := t.keys.key(kid)
 	if !ok {
 		return nil, errors.New("unknown kid")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/auth"
 )
 
@@ -27,7 +28,8 @@ type forgery struct {
 
 // TestForgedTokens presents every forgery that we know of. Each is one change away from a token that is good.
 func TestForgedTokens(t *testing.T) {
-	b := newBench(t)
+	l := newLogin(t)
+	b, _ := issuedBench(t, l, func(c *configs.Issuer) { c.DeviceClaim, c.Audience = "device_id", "plant-api" })
 	b.accounts.set("token-less", auth.Account{NotBefore: b.now})
 	canary, outbound := listen(t)
 	var all []forgery
@@ -38,6 +40,7 @@ func TestForgedTokens(t *testing.T) {
 	all = append(all, b.audiences()...)
 	all = append(all, b.subjects()...)
 	all = append(all, b.shapes()...)
+	all = append(all, b.foreign(l, canary)...)
 	accepted, crashed := 0, 0
 	for _, f := range all {
 		got := verifySafely(b, f.token)
@@ -57,8 +60,55 @@ func TestForgedTokens(t *testing.T) {
 		t.Errorf("%d connections to addresses that tokens named", n)
 	}
 	fmt.Printf("jwt corpus: cases=%d accepted=%d crashed=%d\n", len(all), accepted, crashed)
-	if len(all) < 60 || accepted+crashed != 0 {
+	if len(all) < 160 || accepted+crashed != 0 {
 		t.Fail()
+	}
+}
+
+// foreign are forgeries in the name of an outside issuer.
+func (b *bench) foreign(l *login, canary string) []forgery {
+	ed, ec := newKeys()
+	l.publish("ed", ed, "x5u", canary+"/x5u")
+	l.publish("ec", ec)
+	good := b.issued("sub", "x", "device_id", "pump-7", "aud", "plant-api")
+	b.eventually(l.token("ed", good), "")
+	_, stranger, _ := newEd()
+	raw := func(header string, claims claimSet, key any) string { return b.signRaw(header, jsonOf(claims), key) }
+	c := func(kv ...any) string { return l.token("ed", with(good, kv...)) }
+	edKID := `{"alg":"EdDSA","kid":"ed"}`
+	return []forgery{
+		{"issuer: stranger's key", raw(edKID, good, stranger), auth.BadSignature},
+		{"issuer: the device's own key of that kid", raw(edKID, good, b.ed), auth.BadSignature},
+		{"issuer: kid unknown", raw(`{"alg":"EdDSA","kid":"nobody"}`, good, ed), auth.UnknownKey},
+		{"issuer: no kid, two keys", raw(`{"alg":"EdDSA"}`, good, ed), auth.UnknownKey},
+		{"issuer: kid empty", raw(`{"alg":"EdDSA","kid":""}`, good, ed), auth.Malformed},
+		{"issuer: kid NUL", raw(`{"alg":"EdDSA","kid":"e\u0000d"}`, good, ed), auth.Malformed},
+		{"issuer: kid of 1000 characters", raw(`{"alg":"EdDSA","kid":"`+strings.Repeat("a", 1000)+`"}`, good, ed), auth.Malformed},
+		{"issuer: kid a hub key's", raw(`{"alg":"EdDSA","kid":"`+b.hubKID()+`"}`, good, ed), auth.UnknownKey},
+		{"issuer: alg of another key", raw(`{"alg":"ES256","kid":"ed"}`, good, ec), auth.UnknownKey},
+		{"issuer: alg HS256 with the public key", raw(`{"alg":"HS256","kid":"ed"}`, good, []byte(ed.Public().(ed25519.PublicKey))), auth.Malformed},
+		{"issuer: alg none", b64(`{"alg":"none","kid":"ed"}`) + "." + jsonB64(good) + ".", auth.Malformed},
+		{"issuer: jku", raw(`{"alg":"EdDSA","kid":"ed","jku":"`+canary+`/jwks"}`, good, stranger), auth.BadSignature},
+		{"issuer: jwk", raw(`{"alg":"EdDSA","kid":"ed","jwk":{"kty":"OKP","crv":"Ed25519","x":"`+edX(stranger)+`"}}`, good, stranger), auth.BadSignature},
+		{"issuer: crit", raw(`{"alg":"EdDSA","kid":"ed","crit":["exp"]}`, good, ed), auth.Malformed},
+		{"issuer: typ of an id token's kind", raw(`{"alg":"EdDSA","kid":"ed","typ":"logout+jwt"}`, good, ed), auth.Malformed},
+		{"issuer: typ of an operator", raw(`{"alg":"EdDSA","kid":"ed","typ":"fairlead-operator+jwt"}`, good, ed), auth.Malformed},
+		{"issuer: iss with a trailing slash", c("iss", loginName+"/", "aud", "fairlead"), auth.UnknownKey},
+		{"issuer: iss an array", c("iss", []string{loginName}), auth.Malformed},
+		{"issuer: its key, the device's iss", raw(edKID, with(good, "iss", "pump-7", "sub", "pump-7", "aud", "fairlead"), ed), auth.BadSignature},
+		{"issuer: its key, the hub's iss", raw(`{"alg":"EdDSA","typ":"`+auth.Type+`","kid":"ed"}`, with(good, "iss", "fairlead", "sub", "pump-7", "aud", "fairlead", "jti", "x"), ed), auth.UnknownKey},
+		{"issuer: the hub's audience", c("aud", "fairlead"), auth.WrongAudience},
+		{"issuer: aud missing", c("aud", nil), auth.WrongAudience},
+		{"issuer: device claim missing", c("device_id", nil), auth.Malformed},
+		{"issuer: device claim an array", c("device_id", []string{"pump-7"}), auth.Malformed},
+		{"issuer: device claim a wildcard", c("device_id", ">"), auth.Malformed},
+		{"issuer: device claim twice", b.signRaw(edKID, strings.Replace(jsonOf(good), "{", `{"device_id":"pump-8",`, 1), ed), auth.Malformed},
+		{"issuer: device without a record", c("device_id", "nobody"), auth.UnknownDevice},
+		{"issuer: expired", c("iat", b.now.Unix()-7200, "exp", b.now.Unix()-61), auth.Expired},
+		{"issuer: lives for a year", c("exp", b.now.Unix()+365*24*3600), auth.Malformed},
+		{"issuer: exp missing", c("exp", nil), auth.Malformed},
+		{"issuer: nbf in the future", c("nbf", b.now.Unix()+62), auth.NotYetValid},
+		{"issuer: iat before a revocation", l.token("ed", with(good, "device_id", "token-less", "iat", b.now.Unix()-60)), auth.Revoked},
 	}
 }
 

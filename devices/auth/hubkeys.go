@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,16 @@ const (
 	keySuffix   = ".pem"
 	maxHubKeys  = 64
 	reloadEvery = 10 * time.Second
+	// lookEvery bounds how often a token with a kid that is not known has the directory read: another node may have
+	// made the key a moment ago.
+	lookEvery = time.Second
 )
+
+// ErrNoKey says that the hub has no key of that kid.
+var ErrNoKey = errors.New("no such key")
+
+// ErrMints says that a key cannot go, because it is the one that mints.
+var ErrMints = errors.New("this key mints; rotate first")
 
 // HubKeys are the hub's own signing keys: one Ed25519 key in PKCS #8 PEM per file of a directory, the file's name
 // being its kid. The newest file mints, all of them verify. Rotation is adding a file; revocation is removing one.
@@ -34,6 +44,10 @@ type HubKeys struct {
 	dir string
 	log *slog.Logger
 	set atomic.Pointer[hubSet]
+
+	mu     sync.Mutex // guards all below; held while the directory is read or changed
+	looked time.Time  // when a token last had the directory read
+	gone   []func()
 }
 
 type hubSet struct {
@@ -77,6 +91,12 @@ func (k *HubKeys) Add(now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make hub key: %w", err)
 	}
+	k.mu.Lock()
+	full := k.set.Load() != nil && len(k.set.Load().byKID) >= maxHubKeys
+	k.mu.Unlock()
+	if full {
+		return "", fmt.Errorf("make hub key: there are %d keys, as many as there may be; remove one that no token in use was minted with", maxHubKeys)
+	}
 	kid := "hub-" + now.UTC().Format("20060102-150405.000")
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	if err := durable.WriteFile(filepath.Join(k.dir, kid+keySuffix), text, 0o600); err != nil {
@@ -85,17 +105,96 @@ func (k *HubKeys) Add(now time.Time) (string, error) {
 	return kid, k.Reload()
 }
 
+// Remove takes a key away for good: what it minted is not good any more, on any node within seconds. The key that mints
+// stays; ErrMints says so.
+func (k *HubKeys) Remove(kid string) error {
+	set := k.set.Load()
+	if _, ok := set.byKID[kid]; !ok {
+		return fmt.Errorf("remove hub key %s: %w", kid, ErrNoKey)
+	}
+	if set.newest.public.kid == kid {
+		return fmt.Errorf("remove hub key %s: %w", kid, ErrMints)
+	}
+	err := os.Remove(filepath.Join(k.dir, kid+keySuffix))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // another node may have been first
+		return fmt.Errorf("remove hub key %s: %w", kid, err)
+	}
+	return k.Reload()
+}
+
+// HubKey is one of the hub's keys, without what is secret.
+type HubKey struct {
+	KID, Alg string
+	Made     time.Time
+	Mints    bool
+}
+
+// List returns the keys, newest first.
+func (k *HubKeys) List() []HubKey {
+	set := k.set.Load()
+	out := make([]HubKey, 0, len(set.byKID))
+	for kid, key := range set.byKID {
+		out = append(out, HubKey{KID: kid, Alg: key.public.alg, Made: key.made, Mints: kid == set.newest.public.kid})
+	}
+	slices.SortFunc(out, func(a, b HubKey) int { return cmp.Or(b.Made.Compare(a.Made), strings.Compare(b.KID, a.KID)) })
+	return out
+}
+
 // Reload reads the directory again. On an error the keys stay as they were.
 func (k *HubKeys) Reload() error {
+	told, err := k.reload()
+	for _, fn := range told {
+		fn()
+	}
+	return err
+}
+
+// reload returns who must hear that a key is gone.
+func (k *HubKeys) reload() (told []func(), err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := k.set.Load()
 	set, err := k.read()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(set.byKID) == 0 {
-		return fmt.Errorf("hub keys: no *%s file in %s; put one back, or restart the hub to make a new one", keySuffix, k.dir)
+		return nil, fmt.Errorf("hub keys: no *%s file in %s; put one back, or restart the hub to make a new one", keySuffix, k.dir)
 	}
 	k.set.Store(set)
-	return nil
+	if old == nil {
+		return nil, nil
+	}
+	for kid, key := range old.byKID {
+		if set.byKID[kid].public != key.public {
+			return slices.Clone(k.gone), nil
+		}
+	}
+	return nil, nil
+}
+
+func (k *HubKeys) onGone(fn func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gone = append(k.gone, fn)
+}
+
+// find is Key for a token that just came: for a kid that is not known the directory is read again, but seldom.
+func (k *HubKeys) find(kid string) (*PublicKey, bool) {
+	if key, ok := k.Key(kid); ok {
+		return key, true
+	}
+	k.mu.Lock()
+	now := time.Now()
+	look := now.Sub(k.looked) >= lookEvery
+	if look {
+		k.looked = now
+	}
+	k.mu.Unlock()
+	if !look || k.Reload() != nil { // Run tells the log of what is wrong
+		return nil, false
+	}
+	return k.Key(kid)
 }
 
 // Run reloads the keys while files come and go, until ctx ends.

@@ -16,12 +16,14 @@ const (
 	BadSignature  Code = "token_bad_signature"
 	UnknownDevice Code = "device_unknown"
 	Disabled      Code = "device_disabled"
+	Pending       Code = "device_pending"
 	Revoked       Code = "token_revoked"
 )
 
 // Codes lists every Code, for metrics that start at zero.
 var Codes = []Code{
-	Missing, Malformed, Expired, NotYetValid, WrongAudience, UnknownKey, BadSignature, UnknownDevice, Disabled, Revoked,
+	Missing, Malformed, Expired, NotYetValid, WrongAudience, UnknownKey, BadSignature, UnknownDevice, Disabled, Pending,
+	Revoked,
 }
 
 // notVerified is what both an unknown key and a bad signature look like from outside: who can tell them apart can
@@ -42,7 +44,7 @@ func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Detail }
 // Status is the HTTP status of the refusal: 401 while the bearer has not proved who it is, 403 after.
 func (r *Refusal) Status() int {
 	switch r.Code {
-	case UnknownDevice, Disabled, Revoked:
+	case UnknownDevice, Disabled, Pending, Revoked:
 		return http.StatusForbidden
 	}
 	return http.StatusUnauthorized

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 // MaxToken is the longest token that is looked at, in bytes.
@@ -27,12 +26,15 @@ const (
 // header is the part of a JOSE header that the hub looks at.
 type header struct {
 	Alg, Typ, KID string
+
+	hasKID bool
 }
 
 // claims are the registered claims of a device token.
 type claims struct {
 	Issuer, Subject, ID string
 	Audience            []string
+	named               map[string]string // claims of outside issuers that may name the device
 
 	Expires, NotBefore, IssuedAt  int64 // Unix milliseconds
 	hasExpires, hasNbf, hasIssued bool
@@ -46,8 +48,8 @@ type token struct {
 	signature []byte
 }
 
-// parse splits and decodes a token without believing any of it.
-func parse(s string) (*token, *Refusal) {
+// parse splits and decodes a token without believing any of it. named are the claims beside sub that may name a device.
+func parse(s string, named []string) (*token, *Refusal) {
 	if s == "" {
 		return nil, refuse(Missing, "no token; send Authorization: Bearer <JWT>")
 	}
@@ -68,7 +70,7 @@ func parse(s string) (*token, *Refusal) {
 		return nil, refuse(Malformed, "token header: "+err.Error())
 	}
 	if raw, err = segment(body); err == nil {
-		err = t.claims.decode(raw)
+		err = t.claims.decode(raw, named)
 	}
 	if err != nil {
 		return nil, refuse(Malformed, "token claims: "+err.Error())
@@ -143,9 +145,8 @@ func (h *header) decode(data []byte) error {
 		case "typ":
 			h.Typ, err = text(value)
 		case "kid":
-			if h.KID, err = text(value); err == nil {
-				err = CheckKID(h.KID)
-			}
+			h.KID, err = text(value)
+			h.hasKID = true
 		case "crit", "b64", "zip", "enc":
 			// What we do not process must not be ignored [RFC7515 4.1.11].
 			return fmt.Errorf("%q is not supported", name)
@@ -173,15 +174,21 @@ func CheckKID(kid string) error {
 	return nil
 }
 
-func (c *claims) decode(data []byte) error {
+func (c *claims) decode(data []byte, named []string) error {
 	err := members(data, func(name string, value json.RawMessage) (err error) {
+		if slices.Contains(named, name) {
+			if s, err := text(value); err == nil { // another issuer may use the name for something else
+				if c.named == nil {
+					c.named = make(map[string]string, 1)
+				}
+				c.named[name] = s
+			}
+		}
 		switch name {
 		case "iss":
 			c.Issuer, err = text(value)
 		case "sub":
-			if c.Subject, err = text(value); err == nil {
-				err = wire.CheckID(c.Subject)
-			}
+			c.Subject, err = text(value)
 		case "jti":
 			c.ID, err = text(value)
 		case "aud":
@@ -198,15 +205,18 @@ func (c *claims) decode(data []byte) error {
 		}
 		return wrapName(name, err)
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.Subject == "":
-		return errors.New("no sub")
-	case !c.hasExpires:
+	if err == nil && !c.hasExpires {
 		return errors.New("no exp")
 	}
-	return nil
+	return err
+}
+
+// subject is the device that signed, or was given, a token of the hub or its own.
+func (c *claims) subject() (string, error) {
+	if c.Subject == "" {
+		return "", errors.New("no sub")
+	}
+	return c.Subject, nil
 }
 
 func wrapName(name string, err error) error {

@@ -1,9 +1,10 @@
 // Package auth decides who a device is: it holds the hub's signing keys, mints device tokens, and verifies what devices
 // present at connect and in-band.
 //
-// A token is a compact JWS of at most MaxToken bytes. It is signed by the hub (iss is the hub's issuer) or by the
-// device's own key (no iss, or the device itself), and read strictly: one algorithm per key, every header and claim at
-// most once, nothing critical ignored, sub a device id, exp required. Verify fails with a *Refusal.
+// A token is a compact JWS of at most MaxToken bytes. It is signed by the hub (iss is the hub's issuer), by an outside
+// issuer that the configuration names, or by the device's own key (no iss, or the device itself), and read strictly: one
+// algorithm per key, every header and claim at most once, nothing critical ignored, sub (or the claim that stands for it)
+// a device id, exp required. Verify fails with a *Refusal.
 package auth
 
 import (
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/configs"
+	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 const maxSkew = 10 * time.Minute
@@ -21,6 +23,7 @@ const maxSkew = 10 * time.Minute
 // Account is what the verifier must know of a device.
 type Account struct {
 	Disabled  bool
+	Pending   bool      // enrolled, and not approved yet
 	NotBefore time.Time // tokens issued earlier are revoked; zero: none are
 	Keys      []*PublicKey
 }
@@ -36,10 +39,12 @@ type Claims struct {
 	KID      string // of the key that verified it
 	ID       string // jti, may be empty in a token that the device signed itself
 	ByHub    bool   // minted by the hub
+	Issuer   string // the outside issuer, if it was one
 	IssuedAt time.Time
 	Expires  time.Time
 
 	key       *PublicKey
+	issuer    *issuer
 	notBefore time.Time
 }
 
@@ -47,14 +52,25 @@ type Claims struct {
 type Verifier struct {
 	cfg      configs.Auth
 	hub      *HubKeys
+	issuers  *Issuers
 	accounts Accounts
 	now      func() time.Time
 	cache    *cache
 	decoy    map[string]*PublicKey
 }
 
-// NewVerifier returns a verifier; a nil clock is the system's.
-func NewVerifier(cfg configs.Auth, hub *HubKeys, accounts Accounts, now func() time.Time) (*Verifier, error) {
+// VerifierOptions are the parts that a verifier works with.
+type VerifierOptions struct {
+	Config   configs.Auth
+	Hub      *HubKeys
+	Issuers  *Issuers // nil: none
+	Accounts Accounts
+	Now      func() time.Time // nil: the system's clock
+}
+
+// NewVerifier returns a verifier.
+func NewVerifier(o VerifierOptions) (*Verifier, error) {
+	cfg := o.Config
 	switch {
 	case cfg.Issuer == "":
 		return nil, errors.New("auth.issuer is empty")
@@ -65,14 +81,25 @@ func NewVerifier(cfg configs.Auth, hub *HubKeys, accounts Accounts, now func() t
 	case cfg.MaxTokenTTL <= 0:
 		return nil, errors.New("auth.max_token_ttl must be above zero")
 	}
-	if now == nil {
-		now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	decoy, err := decoys()
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{cfg: cfg, hub: hub, accounts: accounts, now: now, cache: newCache(), decoy: decoy}, nil
+	return &Verifier{
+		cfg: cfg, hub: o.Hub, issuers: o.Issuers, accounts: o.Accounts, now: o.Now, cache: newCache(), decoy: decoy,
+	}, nil
+}
+
+// OnKeysGone calls fn whenever keys of the hub or of an issuer are gone: what they verified is not good any more. fn must
+// not block.
+func (v *Verifier) OnKeysGone(fn func()) {
+	v.hub.onGone(fn)
+	if v.issuers != nil {
+		v.issuers.onGone(fn)
+	}
 }
 
 // Verify returns the claims of a good token. A token that was verified before costs a hash and a look at the record.
@@ -97,21 +124,25 @@ func (v *Verifier) Verify(raw string) (*Claims, error) {
 }
 
 func (v *Verifier) verify(raw string) (*Claims, error) {
-	t, rej := parse(raw)
+	t, rej := parse(raw, v.issuers.deviceClaims())
 	if rej != nil {
 		return nil, rej
 	}
 	// The claims are looked at first: they cost less than a signature, and a token that is refused for them is refused
 	// whoever signed it.
-	byHub := t.claims.Issuer == v.cfg.Issuer
-	if rej := v.checkHeader(t, byHub); rej != nil {
+	s := v.signer(t)
+	device, rej := s.device(t)
+	if rej != nil {
 		return nil, rej
 	}
-	if rej := v.checkClaims(&t.claims, byHub); rej != nil {
+	if rej := s.checkHeader(t); rej != nil {
 		return nil, rej
 	}
-	account, known := v.accounts.Account(t.claims.Subject)
-	key, err := v.key(t, byHub, account.Keys)
+	if rej := v.checkClaims(&t.claims, s); rej != nil {
+		return nil, rej
+	}
+	account, known := v.accounts.Account(device)
+	key, err := v.key(t, s, account.Keys)
 	if err != nil {
 		// The same work as for a key that is there, so that time does not tell which devices exist.
 		v.decoy[t.header.Alg].verify(t.signing, t.signature)
@@ -121,8 +152,11 @@ func (v *Verifier) verify(raw string) (*Claims, error) {
 		return nil, refuse(BadSignature, "the signature does not fit the token")
 	}
 	c := &Claims{
-		Device: strings.Clone(t.claims.Subject), KID: key.kid, ID: t.claims.ID, ByHub: byHub,
-		Expires: time.UnixMilli(t.claims.Expires), key: key,
+		Device: strings.Clone(device), KID: key.kid, ID: t.claims.ID, ByHub: s.hub, Expires: time.UnixMilli(t.claims.Expires),
+		key: key, issuer: s.issuer,
+	}
+	if s.issuer != nil {
+		c.Issuer = s.issuer.name
 	}
 	if t.claims.hasIssued {
 		c.IssuedAt = time.UnixMilli(t.claims.IssuedAt)
@@ -136,24 +170,74 @@ func (v *Verifier) verify(raw string) (*Claims, error) {
 	return c, nil
 }
 
-func (v *Verifier) checkHeader(t *token, byHub bool) *Refusal {
+// signer is who a token says has signed it: the hub, an outside issuer, or else the device itself.
+type signer struct {
+	hub    bool
+	issuer *issuer
+	aud    string
+}
+
+func (v *Verifier) signer(t *token) signer {
+	s := signer{hub: t.claims.Issuer == v.cfg.Issuer, aud: v.cfg.Audience}
+	if !s.hub {
+		if s.issuer = v.issuers.issuer(t.claims.Issuer); s.issuer != nil {
+			s.aud = s.issuer.audience
+		}
+	}
+	return s
+}
+
+// device is the id that the token is for. It comes first: a token without one is malformed, whatever else it says.
+func (s signer) device(t *token) (string, *Refusal) {
+	name := t.claims.subject
+	if s.issuer != nil {
+		name = func() (string, error) { return s.issuer.subject(&t.claims) }
+	}
+	device, err := name()
+	if err == nil {
+		err = wire.CheckID(device)
+	}
+	if err != nil {
+		return "", refuse(Malformed, "token claims: "+err.Error())
+	}
+	return device, nil
+}
+
+func (s signer) checkHeader(t *token) *Refusal {
+	if t.header.hasKID {
+		check := CheckKID
+		if s.issuer != nil {
+			check = checkForeignKID
+		}
+		if err := check(t.header.KID); err != nil {
+			return refuse(Malformed, "token header: "+err.Error())
+		}
+	}
 	switch t.header.Alg {
 	case EdDSA, ES256, RS256:
 	default:
 		return refuse(Malformed, "alg must be EdDSA, ES256 or RS256")
 	}
-	own := t.header.Typ == Type
-	if !own && (byHub || t.header.Typ != "" && !strings.EqualFold(t.header.Typ, "JWT")) {
+	if t.header.Typ != Type && (s.hub || !s.general(t.header.Typ)) {
 		return refuse(Malformed, "typ is not that of a device token")
 	}
-	if byHub && t.claims.ID == "" {
+	if s.hub && t.claims.ID == "" {
 		return refuse(Malformed, "no jti")
 	}
 	return nil
 }
 
-func (v *Verifier) checkClaims(c *claims, byHub bool) *Refusal {
-	if !slices.Contains(c.Audience, v.cfg.Audience) {
+// general reports whether typ says no more than that this is a token, or for an issuer that it is an access token
+// [RFC9068 2.1].
+func (s signer) general(typ string) bool {
+	if typ == "" || strings.EqualFold(typ, "JWT") {
+		return true
+	}
+	return s.issuer != nil && (strings.EqualFold(typ, "at+jwt") || strings.EqualFold(typ, "application/at+jwt"))
+}
+
+func (v *Verifier) checkClaims(c *claims, s signer) *Refusal {
+	if !slices.Contains(c.Audience, s.aud) {
 		return refuse(WrongAudience, "aud does not name this hub")
 	}
 	now, skew := v.now().UnixMilli(), v.cfg.Skew.Milliseconds()
@@ -171,20 +255,22 @@ func (v *Verifier) checkClaims(c *claims, byHub bool) *Refusal {
 	if c.hasIssued {
 		from = c.IssuedAt
 	}
-	if !byHub && c.Expires-from > v.cfg.MaxTokenTTL.Milliseconds() {
+	if !s.hub && c.Expires-from > v.cfg.MaxTokenTTL.Milliseconds() {
 		return refuse(Malformed, fmt.Sprintf("the token lives longer than %s", v.cfg.MaxTokenTTL))
 	}
-	if byHub && !c.hasIssued {
+	if s.hub && !c.hasIssued {
 		return refuse(Malformed, "no iat")
 	}
 	return nil
 }
 
-// key finds the one key that may have signed the token. Issuers other than the hub and the device itself are unknown.
-func (v *Verifier) key(t *token, byHub bool, own []*PublicKey) (*PublicKey, error) {
+// key finds the one key that may have signed the token. Only for an outside issuer's new key may it take a moment.
+func (v *Verifier) key(t *token, s signer, own []*PublicKey) (*PublicKey, error) {
 	switch {
-	case byHub:
-		if k, ok := v.hub.Key(t.header.KID); ok && k.alg == t.header.Alg {
+	case s.issuer != nil:
+		return s.issuer.key(t.header)
+	case s.hub:
+		if k, ok := v.hub.find(t.header.KID); ok && k.alg == t.header.Alg {
 			return k, nil
 		}
 		return nil, refuse(UnknownKey, "kid is not a key of the hub")
@@ -213,6 +299,8 @@ func checkAccount(c *Claims, a Account, known bool) *Refusal {
 		r.Code, r.Detail = UnknownDevice, "this hub has no such device"
 	case a.Disabled:
 		r.Code, r.Detail = Disabled, "the device is disabled"
+	case a.Pending:
+		r.Code, r.Detail = Pending, "the device waits for an operator's approval"
 	case !a.NotBefore.IsZero() && c.IssuedAt.Before(a.NotBefore):
 		r.Code, r.Detail = Revoked, "the device's tokens were revoked; get a new one"
 	default:
@@ -239,6 +327,9 @@ func (v *Verifier) recheck(c *Claims) error {
 
 // holds reports whether the key that verified c is still one that the hub, or the device's record, holds.
 func (v *Verifier) holds(c *Claims, a Account) bool {
+	if c.issuer != nil {
+		return c.issuer.holds(c.key)
+	}
 	if c.ByHub {
 		k, ok := v.hub.Key(c.KID)
 		return ok && k == c.key
@@ -252,12 +343,15 @@ func (v *Verifier) Still(c *Claims) error {
 	if rej := checkAccount(c, account, known); rej != nil {
 		return rej
 	}
-	if !v.holds(c, account) {
-		r := refuse(Revoked, "the key that signed the token was removed")
-		r.Device = c.Device
-		return r
+	if v.holds(c, account) {
+		return nil
 	}
-	return nil
+	r := refuse(Revoked, "the key that signed the token was removed")
+	if c.ByHub || c.issuer != nil {
+		r = refuse(UnknownKey, "the key that signed the token was withdrawn; get a new token") // which the device may have
+	}
+	r.Device = c.Device
+	return r
 }
 
 // Lenient is how long after a token's expiry it is still taken.

@@ -58,6 +58,7 @@ type bench struct {
 	minter   *auth.Minter
 	verifier *auth.Verifier
 	accounts *accounts
+	issuers  *auth.Issuers
 	ed       ed25519.PrivateKey
 	ec       *ecdsa.PrivateKey
 	rsa      *rsa.PrivateKey
@@ -71,19 +72,22 @@ var sharedRSA = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB, change ...func(*bench)) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, now: time.UnixMilli(1763832000123), cfg: configs.Default().Auth, dir: t.TempDir(),
 		accounts: &accounts{m: map[string]auth.Account{}}, rsa: sharedRSA(),
 	}
 	clock := func() time.Time { return b.now }
+	for _, fn := range change {
+		fn(b)
+	}
 	var err error
 	if b.hub, err = auth.OpenHubKeys(b.dir, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	b.minter = auth.NewMinter(b.hub, b.cfg, clock)
-	if b.verifier, err = auth.NewVerifier(b.cfg, b.hub, b.accounts, clock); err != nil {
+	if b.verifier, err = auth.NewVerifier(auth.VerifierOptions{Config: b.cfg, Hub: b.hub, Issuers: b.issuers, Accounts: b.accounts, Now: clock}); err != nil {
 		t.Fatal(err)
 	}
 	_, b.ed, _ = ed25519.GenerateKey(rand.Reader)
@@ -403,7 +407,7 @@ func BenchmarkVerify(b *testing.B) {
 			clock := func() time.Time { return x.now }
 			for b.Loop() {
 				b.StopTimer()
-				v, err := auth.NewVerifier(x.cfg, x.hub, x.accounts, clock)
+				v, err := auth.NewVerifier(auth.VerifierOptions{Config: x.cfg, Hub: x.hub, Accounts: x.accounts, Now: clock})
 				if err != nil {
 					b.Fatal(err)
 				}

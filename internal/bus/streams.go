@@ -24,6 +24,7 @@ const (
 	BucketPresence  = "presence"  // who is on line; in memory
 	BucketControl   = "control"   // which operator holds which device
 	BucketJobs      = "jobs"      // commands to many devices
+	BucketEnrolls   = "enrolls"   // secrets that devices make their own records with, hashed
 	BucketLeases    = "leases"    // what only one node does at a time; in memory
 )
 
@@ -54,6 +55,8 @@ const (
 	controlBytes    = 16 << 20
 	controlKeep     = 25 * time.Hour // longer than any lease
 	maxJobValue     = 512 << 10
+	enrollBytes     = 32 << 20
+	maxEnrollValue  = 256 << 10
 
 	auditKeep      = 365 * 24 * time.Hour
 	commandMsgSize = 256 << 10
@@ -64,7 +67,7 @@ const MinTelemetryBytes = 16 << 20
 
 // reserved is what all streams and buckets but TELEMETRY reserve on disk.
 func (s Sizes) reserved() int64 {
-	return deadletterBytes + s.commandsBytes() + auditBytes + controlBytes + 6*bucketBytes
+	return deadletterBytes + s.commandsBytes() + auditBytes + controlBytes + enrollBytes + 6*bucketBytes
 }
 
 func (b *Bus) declare(ctx context.Context, s Sizes) error {
@@ -109,6 +112,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketControl, MaxBytes: controlBytes, History: 1, TTL: controlKeep},
 		{Bucket: BucketJobs, MaxBytes: bucketBytes, History: 1, MaxValueSize: maxJobValue},
+		{Bucket: BucketEnrolls, MaxBytes: enrollBytes, History: 1, MaxValueSize: maxEnrollValue},
 		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
 		{Bucket: BucketLeases, MaxBytes: 1 << 20, History: 1, Storage: jetstream.MemoryStorage, TTL: leaseTTL},
 	}
@@ -117,6 +121,23 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		if _, err := b.js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
 			return fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
 		}
+	}
+	return b.allowBatches(ctx, BucketDevices)
+}
+
+// allowBatches lets many keys of a bucket be written with one sync. A bucket's own configuration cannot say so.
+func (b *Bus) allowBatches(ctx context.Context, bucket string) error {
+	s, err := b.Stream(ctx, "KV_"+bucket)
+	if err != nil {
+		return err
+	}
+	cfg := s.CachedInfo().Config
+	if cfg.AllowAtomicPublish {
+		return nil
+	}
+	cfg.AllowAtomicPublish = true
+	if _, err := b.js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("allow batches in bucket %s: %w", bucket, err)
 	}
 	return nil
 }
