@@ -184,7 +184,7 @@ func (b *ingestBench) round(ctx context.Context, dir string, r round) error {
 }
 
 func (b *ingestBench) bareRound(spec load.Spec, r round) error {
-	p, err := startPart("echo", struct{}{})
+	p, err := startPart("echo", echoSpec{ReadBuffer: 4 << 10})
 	if err != nil {
 		return err
 	}

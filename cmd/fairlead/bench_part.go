@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -23,9 +22,11 @@ import (
 // program started again. A part reads what to do from its standard input, answers in JSON lines, and ends when its
 // input does, also when whoever started it was killed.
 var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *json.Encoder) error{
-	"hub":  runHubPart,
-	"load": runLoadPart,
-	"echo": runEchoPart,
+	"hub":   runHubPart,
+	"load":  runLoadPart,
+	"echo":  runEchoPart,
+	"crowd": runCrowdPart,
+	"nats":  runNATSPart,
 }
 
 func newBenchPartCommand() *cobra.Command {
@@ -38,8 +39,8 @@ func newBenchPartCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			in := json.NewDecoder(cmd.InOrStdin())
-			return run(untilEnd(ctx, in, cancel), in, json.NewEncoder(cmd.OutOrStdout()))
+			in, out := json.NewDecoder(cmd.InOrStdin()), json.NewEncoder(cmd.OutOrStdout())
+			return run(untilEnd(ctx, in, out, cancel), in, out)
 		},
 	}
 }
@@ -47,11 +48,17 @@ func newBenchPartCommand() *cobra.Command {
 // endKey carries how a part starts to wait for the end of its input, once it has read what to do.
 type endKey struct{}
 
-func untilEnd(ctx context.Context, in *json.Decoder, cancel context.CancelFunc) context.Context {
+// untilEnd ends the part with its input. Whatever else comes asks it to give back the memory that it does not need.
+func untilEnd(ctx context.Context, in *json.Decoder, out *json.Encoder, cancel context.CancelFunc) context.Context {
 	return context.WithValue(ctx, endKey{}, func() {
+		defer cancel()
 		var more json.RawMessage
-		_ = in.Decode(&more) // nothing comes any more; only the end is waited for
-		cancel()
+		for in.Decode(&more) == nil {
+			debug.FreeOSMemory()
+			if out.Encode(struct{}{}) != nil {
+				return
+			}
+		}
 	})
 }
 
@@ -73,37 +80,12 @@ func runLoadPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error
 	return errors.Join(err, out.Encode(r))
 }
 
-// echoAnswer says where the bare server is.
-type echoAnswer struct {
-	URL string `json:"url"`
-	PID int    `json:"pid"`
-}
-
-func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
-	if err := readSpec(ctx, in, new(struct{})); err != nil {
-		return err
-	}
-	ln, err := listen("listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	srv := &http.Server{Handler: load.NewEcho(), ReadHeaderTimeout: headerTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := out.Encode(echoAnswer{URL: "ws://" + ln.Addr().String() + "/v1/device", PID: os.Getpid()}); err != nil {
-		return err
-	}
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("bare server: %w", err)
-	}
-	return nil
-}
-
 // part is a part at work.
 type part struct {
 	name  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
+	in    *json.Encoder
 	out   *json.Decoder
 	log   *lastWords
 }
@@ -153,7 +135,8 @@ func startPart(name string, spec any) (*part, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if err := json.NewEncoder(p.stdin).Encode(spec); err != nil {
+	p.in = json.NewEncoder(p.stdin)
+	if err := p.in.Encode(spec); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w: %s", name, err, p.log), p.kill())
 	}
 	return p, nil
@@ -166,6 +149,17 @@ func (p *part) answer(into any) error {
 	}
 	return nil
 }
+
+// ask tells a part more to do and reads its answer.
+func (p *part) ask(what, into any) error {
+	if err := p.in.Encode(what); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.name, err, p.log)
+	}
+	return p.answer(into)
+}
+
+// settle lets a server collect its garbage and give memory back.
+func (p *part) settle() error { return p.ask(struct{}{}, new(struct{})) }
 
 const partStop = 90 * time.Second
 

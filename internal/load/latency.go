@@ -8,7 +8,10 @@ import (
 // subBits makes the buckets of a histogram at most 1/32 of their value wide.
 const subBits = 5
 
-type histogram struct{ counts []uint32 }
+// Histogram counts durations; its buckets are a 32nd of their value wide.
+type Histogram struct {
+	Counts []uint32 `json:"counts"`
+}
 
 func bucketOf(d time.Duration) int {
 	v := uint64(max(d, 0)) >> 10 // about a microsecond
@@ -29,31 +32,32 @@ func upper(bucket int) time.Duration {
 	return time.Duration((v+1)<<shift) << 10
 }
 
-func (h *histogram) record(d time.Duration) {
+func (h *Histogram) record(d time.Duration) {
 	b := bucketOf(d)
-	for len(h.counts) <= b {
-		h.counts = append(h.counts, make([]uint32, b+1-len(h.counts))...)
+	for len(h.Counts) <= b {
+		h.Counts = append(h.Counts, make([]uint32, b+1-len(h.Counts))...)
 	}
-	h.counts[b]++
+	h.Counts[b]++
 }
 
-func (h *histogram) add(o *histogram) {
-	if len(h.counts) < len(o.counts) {
-		h.counts = append(h.counts, make([]uint32, len(o.counts)-len(h.counts))...)
+// Add counts what o counted as well.
+func (h *Histogram) Add(o *Histogram) {
+	if len(h.Counts) < len(o.Counts) {
+		h.Counts = append(h.Counts, make([]uint32, len(o.Counts)-len(h.Counts))...)
 	}
-	for i, n := range o.counts {
-		h.counts[i] += n
+	for i, n := range o.Counts {
+		h.Counts[i] += n
 	}
 }
 
-// quantile is the duration that the share q of all does not exceed; 0 of none.
-func (h *histogram) quantile(q float64) time.Duration {
+// Quantile is the duration that the share q of all does not exceed; 0 of none.
+func (h *Histogram) Quantile(q float64) time.Duration {
 	var all uint64
-	for _, n := range h.counts {
+	for _, n := range h.Counts {
 		all += uint64(n)
 	}
 	want, seen := uint64(q*float64(all)), uint64(0)
-	for b, n := range h.counts {
+	for b, n := range h.Counts {
 		if seen += uint64(n); n > 0 && seen >= want {
 			return upper(b)
 		}

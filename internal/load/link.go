@@ -21,7 +21,7 @@ type link struct {
 	gone  atomic.Bool
 	at    [MaxWindow]atomic.Int64 // when frame n was sent, or ought to have been; at n modulo MaxWindow
 
-	latency histogram // owned by serve
+	slices []Histogram // latency in each slice of the measured time; owned by serve
 }
 
 func newLink(conn net.Conn, rest []byte, f *frames) *link {
@@ -159,6 +159,14 @@ func (f *fleet) frame(l *link, opcode byte, payload []byte) error {
 	return nil
 }
 
+// slice is which part of the measured time a moment lies in.
+func (f *fleet) slice(now int64) int {
+	if f.spec.Slice <= 0 {
+		return 0
+	}
+	return int(max(now-f.began.Load(), 0) / int64(f.spec.Slice))
+}
+
 // ack takes note that everything up to seq is stored.
 func (f *fleet) ack(l *link, seq uint64) error {
 	upTo := seq - firstSeq + 1
@@ -168,8 +176,12 @@ func (f *fleet) ack(l *link, seq uint64) error {
 	}
 	if f.measuring.Load() {
 		now := time.Now().UnixNano()
+		slice := f.slice(now)
+		for len(l.slices) <= slice {
+			l.slices = append(l.slices, Histogram{})
+		}
 		for i := done; i < upTo; i++ {
-			l.latency.record(time.Duration(now - l.at[i%MaxWindow].Load()))
+			l.slices[slice].record(time.Duration(now - l.at[i%MaxWindow].Load()))
 		}
 	}
 	l.acked.Store(upTo)

@@ -23,10 +23,12 @@ type Spec struct {
 	Points  int      // of a frame
 	Text    string   // name of the measurement; empty: bench
 	Sources int      // loopback addresses to connect from; 0: one
+	Lean    bool     // as of Target
 
 	Warm    time.Duration // before measuring
 	Measure time.Duration
 	Settle  time.Duration // at most, for the last acks
+	Slice   time.Duration // of the measured time, whose latencies are also told apart; 0: they are not
 
 	// Start is the Unix milliseconds of every device's first point; 0: a day ago. From is how many frames each device had
 	// acknowledged before: it goes on behind them, and so sends again what was under way when its connection broke.
@@ -59,6 +61,9 @@ type Result struct {
 	Max      time.Duration
 	Bytes    int // of one frame
 
+	Began  int64       // the measured time, Unix nanoseconds
+	Slices []Histogram // of latency, one for each slice of the measured time
+
 	Start   int64  // of every device's points, Unix milliseconds
 	Devices []Mark // what each device knows: the ledger
 }
@@ -82,6 +87,7 @@ type fleet struct {
 	spec      Spec
 	links     []*link
 	measuring atomic.Bool
+	began     atomic.Int64 // Unix nanoseconds
 	stopping  atomic.Bool
 	rejected  atomic.Uint64
 	broken    atomic.Int64
@@ -143,7 +149,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 }
 
 func (f *fleet) connect(ctx context.Context) error {
-	d, err := newDialer(f.spec)
+	d, err := newDialer(Target{URL: f.spec.URL, CAFile: f.spec.CAFile, Tokens: f.spec.Tokens, Sources: f.spec.Sources, Lean: f.spec.Lean})
 	if err != nil {
 		return err
 	}
@@ -195,6 +201,7 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	f.began.Store(time.Now().UnixNano())
 	f.measuring.Store(true)
 	whole := sleep(ctx, f.spec.Measure)
 	f.measuring.Store(false)
@@ -204,7 +211,7 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	}
 	r := Result{
 		Frames: after.acked - before.acked, Seconds: after.at.Sub(before.at).Seconds(),
-		OwnCPU: after.own - before.own, Batches: after.batches - before.batches,
+		Began: f.began.Load(), OwnCPU: after.own - before.own, Batches: after.batches - before.batches,
 	}
 	for i := range after.cpu {
 		r.CPU = append(r.CPU, after.cpu[i]-before.cpu[i])
@@ -227,12 +234,18 @@ func (f *fleet) settle(ctx context.Context) {
 }
 
 func (f *fleet) sum(r *Result) {
-	var h histogram
+	var h Histogram
 	for _, l := range f.links {
 		r.Devices = append(r.Devices, Mark{Sent: l.sent.Load(), Acked: l.acked.Load()})
 		r.Sent += l.sent.Load() - l.from
 		r.Acked += l.acked.Load() - l.from
-		h.add(&l.latency)
+		for i := range l.slices {
+			h.Add(&l.slices[i])
+			if len(r.Slices) <= i {
+				r.Slices = append(r.Slices, make([]Histogram, i+1-len(r.Slices))...)
+			}
+			r.Slices[i].Add(&l.slices[i])
+		}
 		r.Bytes = l.frames.size
 	}
 	r.Rejected = f.rejected.Load()
@@ -240,7 +253,7 @@ func (f *fleet) sum(r *Result) {
 	r.Points = r.Acked * uint64(f.spec.Points)
 	r.Start, r.Late = f.spec.Start, f.late.Load()
 	r.Broken = int(f.broken.Load())
-	r.P50, r.P99, r.Max = h.quantile(0.50), h.quantile(0.99), h.quantile(1)
+	r.P50, r.P99, r.Max = h.Quantile(0.50), h.Quantile(0.99), h.Quantile(1)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
