@@ -59,24 +59,46 @@ func (s *Session) attachment() Attachment {
 	return Attachment{Device: s.device, Session: s.id, Epoch: s.epoch, Node: s.host.node}
 }
 
-// run reads until the session ends, and then winds it up. It is the session's one goroutine.
+// run reads until the session ends, and then winds it up. It is the session's one goroutine: at most one runs.
 func (s *Session) run() {
-	defer s.host.leave()
 	err := s.read()
+	if errors.Is(err, errGrown) {
+		go s.run() // in its place
+		return
+	}
+	defer s.host.leave()
 	if s.scratch != nil {
 		s.rest()
 	}
 	s.finish(err)
 }
 
+// errGrown says that a session goes idle on a goroutine whose stack has grown. A stack of 4 KiB never shrinks, while
+// waiting needs less than the 2 KiB that a new one begins with.
+var errGrown = errors.New("stack has grown")
+
+// idleFrom is how long a session must have waited for its device to count as idle: one that waits less saves more by
+// keeping its stack.
+const idleFrom = time.Second
+
 // read reads frames for as long as the socket gives some.
 func (s *Session) read() error {
+	grown, slow := false, false
 	for {
 		if s.sock.raw != nil && s.sock.br.Buffered() == 0 {
 			s.rest()
-			if err := s.sock.await(); err != nil {
+			if slow {
+				return errGrown // it waited long before, so it will again
+			}
+			idle, err := s.sock.await(grown)
+			if err != nil {
 				return err
 			}
+			if idle {
+				return errGrown
+			}
+			slow = !grown && s.host.clock.Load()-s.heard.Load() >= int64(idleFrom)
+			grown = true
 		}
 		if s.scratch == nil {
 			s.work()

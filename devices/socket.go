@@ -85,6 +85,9 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if c, ok := conn.(*gatedConn); ok {
+		conn = c.Conn // the gate is passed
+	}
 	s := &h.session.sock
 	s.Conn = conn
 	if rw.Reader.Buffered() > 0 {
@@ -111,10 +114,22 @@ func (s *socket) attach(sc *scratch) {
 // detach takes the buffer back. It is empty.
 func (s *socket) detach() { s.br = bufio.Reader{} }
 
-// await blocks, without a buffer, until there is something to read or the socket ends.
-func (s *socket) await() error {
+// await blocks, without a buffer, until there is something to read or the socket ends. If it is not to be long and
+// becomes so, it reports that the socket is idle.
+func (s *socket) await(brief bool) (idle bool, err error) {
 	s.probed = false
-	return s.raw.Read(s.ready)
+	if !brief {
+		return false, s.raw.Read(s.ready)
+	}
+	if err := s.Conn.SetReadDeadline(time.Now().Add(idleFrom)); err != nil {
+		return false, err
+	}
+	err = s.raw.Read(s.ready)
+	idle = errors.Is(err, os.ErrDeadlineExceeded)
+	if idle {
+		err = nil
+	}
+	return idle, errors.Join(err, s.Conn.SetReadDeadline(time.Time{}))
 }
 
 // probe looks once whether something waits to be read; the runtime calls it again when something does.

@@ -103,7 +103,7 @@ func (b *linkBench) flatness(first footing, seen []footing) {
 
 // footing reads what the server holds, after what it did on the way there has ended.
 func (s *linkServer) footing(ctx context.Context, sessions int) (u footing, err error) {
-	const rest = 500 * time.Millisecond
+	const rest = 1500 * time.Millisecond
 	time.Sleep(rest) // the log still writes
 	u.sessions = sessions
 	if u.asIs, err = load.Memory(s.pid); err != nil {

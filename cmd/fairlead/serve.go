@@ -111,18 +111,20 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 		return errors.Join(err, h.close())
 	}
 	s := served{hub: h, ca: ca, url: "http://" + front.Addr().String()}
+	gate := devices.NewGate()
+	front = gate.Listen(front)
 	if conf != nil {
 		front = tls.NewListener(front, conf)
 		s.url = "https://" + front.Addr().String()
 	}
-	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log)})
+	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg, gate), log, gate)})
 	if cfg.Admin.Listen != "" {
 		back, err := listen("admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -212,17 +214,20 @@ func (h *hub) checks() []check {
 }
 
 // handlerFor is what the front listener serves.
-func (h *hub) handlerFor(cfg configs.Config) http.Handler {
+func (h *hub) handlerFor(cfg configs.Config, gate *devices.Gate) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/device", h.handler)
-	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
+	mux.Handle(devicePath, h.handler)
+	mux.Handle(devicePath+"/telemetry", devices.NewUplink(h.handler))
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())
 		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	}
-	return mux
+	return gate.Handler(mux, func(r *http.Request) bool { return r.URL.Path == devicePath })
 }
+
+// devicePath is where devices connect.
+const devicePath = "/v1/device"
 
 // listen opens a listener, or says what to do.
 func listen(key, addr string) (net.Listener, error) {
@@ -253,12 +258,15 @@ const (
 	closeTimeout  = 5 * time.Second
 )
 
-// serveHTTP serves until its context ends.
-func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger) func(context.Context) error {
+// serveHTTP serves until its context ends; gate is what the listener's connections pass, or nil.
+func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger, gate *devices.Gate) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		if gate != nil {
+			srv.ConnContext, srv.ConnState = gate.Context, gate.State
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

@@ -1,0 +1,119 @@
+package devices
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+)
+
+// Gate lets the connects of a storm through a few at a time. What a connect costs is processor time: a handshake, a
+// signature. If thousands did that at once, whoever is connected already would wait behind all of them. So each takes a
+// turn when its next bytes have come, and gives it back before it waits for more: nobody waits for the network with a
+// turn in hand, and a slow client holds up nobody.
+type Gate struct{ turns chan struct{} }
+
+// NewGate returns a gate with a turn for each processor.
+func NewGate() *Gate { return &Gate{turns: make(chan struct{}, runtime.GOMAXPROCS(0))} }
+
+func (g *Gate) take() { g.turns <- struct{}{} }
+func (g *Gate) give() { <-g.turns }
+
+// Listen returns a listener whose connections pass the gate until their first request is served. TLS goes around it.
+func (g *Gate) Listen(l net.Listener) net.Listener { return gatedListener{l, g} }
+
+// Context is the ConnContext of the server behind the gate.
+func (g *Gate) Context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, gateKey{}, ungate(conn))
+}
+
+// Handler serves behind the gate: the first request of a connection by device keeps its turn until it is answered, all
+// others give theirs back at once, since they may take long.
+func (g *Gate) Handler(next http.Handler, keeps func(*http.Request) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(gateKey{}).(*gatedConn); ok && c != nil {
+			if keeps(r) {
+				defer c.done()
+			} else {
+				c.done()
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// State is the ConnState of the server behind the gate.
+func (g *Gate) State(conn net.Conn, state http.ConnState) {
+	if c := ungate(conn); c != nil && state == http.StateActive {
+		c.open.Store(true) // the request is read; the server now reads ahead, without a turn
+	}
+}
+
+type gateKey struct{}
+
+type gatedListener struct {
+	net.Listener
+	gate *Gate
+}
+
+// Accept waits for the next connection.
+func (l gatedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &gatedConn{Conn: conn, gate: l.gate}, nil
+}
+
+// gatedConn is a connection on its way through the gate.
+type gatedConn struct {
+	net.Conn
+	gate *Gate
+	held atomic.Bool // a turn
+	open atomic.Bool // through: reads need none any more
+}
+
+// Read reads, and takes a turn for what follows from it.
+func (c *gatedConn) Read(p []byte) (int, error) {
+	if c.open.Load() {
+		return c.Conn.Read(p)
+	}
+	c.release()
+	n, err := c.Conn.Read(p)
+	if err == nil && !c.open.Load() {
+		c.gate.take()
+		c.held.Store(true)
+	}
+	return n, err
+}
+
+// Close gives the turn back too.
+func (c *gatedConn) Close() error {
+	c.done()
+	return c.Conn.Close()
+}
+
+// NetConn is the connection itself.
+func (c *gatedConn) NetConn() net.Conn { return c.Conn }
+
+func (c *gatedConn) done() {
+	c.open.Store(true)
+	c.release()
+}
+
+func (c *gatedConn) release() {
+	if c.held.Swap(false) {
+		c.gate.give()
+	}
+}
+
+// ungate finds the gated connection below TLS, or nil.
+func ungate(conn net.Conn) *gatedConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, _ := conn.(*gatedConn)
+	return c
+}
