@@ -25,9 +25,11 @@ test:
 
 short:
 	go run ./cmd/fairlead bench ingest --short
+	go run ./cmd/fairlead bench link --short
 
 bench: setup
 	go run ./cmd/fairlead bench ingest
+	go run ./cmd/fairlead bench link
 	go test -run '^$$' -bench . -benchtime 3s ./devices/... ./ingest/... ./commands/... ./bridge/...
 
 chaos: setup

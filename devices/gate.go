@@ -15,8 +15,11 @@ import (
 // turn in hand, and a slow client holds up nobody.
 type Gate struct{ turns chan struct{} }
 
-// NewGate returns a gate with a turn for each processor.
-func NewGate() *Gate { return &Gate{turns: make(chan struct{}, runtime.GOMAXPROCS(0))} }
+// NewGate returns a gate.
+func NewGate() *Gate { return &Gate{turns: make(chan struct{}, turns())} }
+
+// turns is how many connects, or ends, are worked at: one processor is left to who is connected.
+func turns() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
 
 func (g *Gate) take() { g.turns <- struct{}{} }
 func (g *Gate) give() { <-g.turns }
@@ -73,10 +76,23 @@ type gatedConn struct {
 	gate *Gate
 	held atomic.Bool // a turn
 	open atomic.Bool // through: reads need none any more
+	dry  bool        // reads find nothing; owned by who reads
 }
+
+// errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
+var errDry net.Error = dryError{}
+
+type dryError struct{}
+
+func (dryError) Error() string   { return "nothing is read now" }
+func (dryError) Timeout() bool   { return true }
+func (dryError) Temporary() bool { return true }
 
 // Read reads, and takes a turn for what follows from it.
 func (c *gatedConn) Read(p []byte) (int, error) {
+	if c.dry {
+		return 0, errDry
+	}
 	if c.open.Load() {
 		return c.Conn.Read(p)
 	}

@@ -35,6 +35,7 @@ type Session struct {
 	// owned by read
 	sock      socket
 	scratch   *scratch
+	dry       bool // nothing is left to handle before the next wait
 	source    TelemetrySource
 	lastSeq   uint64
 	labels    map[string]string // that source was opened with
@@ -85,8 +86,13 @@ const idleFrom = time.Second
 func (s *Session) read() error {
 	grown, slow := false, false
 	for {
-		if s.sock.raw != nil && s.sock.br.Buffered() == 0 {
+		more, err := s.more()
+		if err != nil {
+			return err
+		}
+		if !more {
 			s.rest()
+			s.dry = true
 			if slow {
 				return errGrown // it waited long before, so it will again
 			}
@@ -97,6 +103,7 @@ func (s *Session) read() error {
 			if idle {
 				return errGrown
 			}
+			s.dry = false
 			slow = !grown && s.host.clock.Load()-s.heard.Load() >= int64(idleFrom)
 			grown = true
 		}
@@ -107,6 +114,20 @@ func (s *Session) read() error {
 			return err
 		}
 	}
+}
+
+// more reports whether there is something to handle. A socket that cannot be waited on is read at once.
+func (s *Session) more() (bool, error) {
+	if s.sock.raw == nil {
+		return true, nil
+	}
+	if s.dry {
+		return false, nil // found out on an earlier goroutine, whose stack was grown already
+	}
+	if s.scratch == nil && s.sock.below != nil {
+		s.work()
+	}
+	return s.sock.more()
 }
 
 // work and rest borrow and return what only a busy session needs.
@@ -270,6 +291,8 @@ func (s *Session) closeSent() {
 func (s *Session) finish(err error) {
 	s.settle(err)
 	s.join()
+	s.host.ends <- struct{}{} // when all end at once, who stays does not wait behind them
+	defer func() { <-s.host.ends }()
 	s.sock.Close()
 	if s.source != nil {
 		s.source.Close()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/fairlead-hub/fairlead/internal/load"
 )
@@ -22,11 +23,15 @@ type crowdAnswer struct {
 	Err string `json:"err"`
 }
 
+// crowdGarbage lets a crowd collect its garbage seldom: it stands for many machines, and takes the server's processor.
+const crowdGarbage = 800
+
 func runCrowdPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec load.CrowdSpec
 	if err := in.Decode(&spec); err != nil {
 		return fmt.Errorf("read what to do: %w", err)
 	}
+	debug.SetGCPercent(crowdGarbage)
 	c, err := load.NewCrowd(ctx, spec)
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func (b *linkBench) talking() time.Duration {
 	if b.short {
 		return 6 * time.Second
 	}
-	return 24 * time.Second
+	return 15 * time.Second
 }
 
 // talkSlice is how finely the talkers' latency is told apart.
@@ -122,6 +122,7 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 	if _, err := c.ask(crowdAsk{Join: st.devices}); err != nil {
 		return st, err
 	}
+	time.Sleep(3 * aftermath)
 	talk, err := startPart("load", load.Spec{
 		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 1, Rate: 5, Slice: talkSlice,
 		Warm: 2 * time.Second, Measure: b.talking(), Settle: 10 * time.Second,

@@ -205,6 +205,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	h.records = devices.NewRecords(records, h.log)
 	h.presence = devices.NewPresence(devices.PresenceOptions{
 		Node: h.node, Shared: h.shared(), Bucket: present, Stream: h.bus.JetStream(), Hub: facts, Events: h.bus.Conn(), Log: h.log,
+		Renewed: h.bus.Renewed,
 	})
 	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {
 		return err
