@@ -69,6 +69,25 @@ type Devices struct {
 	WriteTimeout      time.Duration `yaml:"write_timeout"`
 	MalformedLimit    int           `yaml:"malformed_limit"`
 	DrainFor          time.Duration `yaml:"drain_for"`
+
+	ConnectsPerSecond        int           `yaml:"connects_per_second"`         // of all devices
+	MaxPending               int           `yaml:"max_pending"`                 // connections that have asked for nothing yet
+	AddressConnectsPerMinute int           `yaml:"address_connects_per_minute"` // of one address
+	AddressPending           int           `yaml:"address_pending"`
+	TrustedProxies           []string      `yaml:"trusted_proxies"`
+	FramesPerSecond          int           `yaml:"frames_per_second"` // of one device, as the next two
+	BytesPerSecond           int           `yaml:"bytes_per_second"`
+	PointsPerSecond          int           `yaml:"points_per_second"`
+	QuotaPatience            time.Duration `yaml:"quota_patience"` // with a device that keeps sending more; 0: any
+	FlapLimit                int           `yaml:"flap_limit"`
+	FlapWindow               time.Duration `yaml:"flap_window"`
+	Expect                   []Expectation `yaml:"expect"`
+}
+
+// Expectation says how often devices should send telemetry. The first that fits a device holds for it.
+type Expectation struct {
+	Selector string        `yaml:"selector"`
+	Every    time.Duration `yaml:"every"`
 }
 
 // Ingest bounds the way from a point to the log and from the log to InfluxDB.

@@ -33,6 +33,17 @@ func Default() Config {
 			WriteTimeout:      10 * time.Second,
 			MalformedLimit:    20,
 			DrainFor:          5 * time.Second,
+
+			ConnectsPerSecond:        5000,
+			MaxPending:               4096,
+			AddressConnectsPerMinute: 30_000,
+			AddressPending:           1024,
+			FramesPerSecond:          2000,
+			BytesPerSecond:           16 << 20,
+			PointsPerSecond:          100_000,
+			QuotaPatience:            time.Minute,
+			FlapLimit:                5,
+			FlapWindow:               time.Minute,
 		},
 		Ingest: Ingest{
 			Sync:           true,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -147,6 +148,46 @@ func (c *Config) checkDevices(fs *faults) {
 	fs.positive("devices.unacked_frames", int64(d.UnackedFrames))
 	fs.check(d.QueueBytes >= 4096, "devices.queue_bytes", d.QueueBytes, "must be at least 4096")
 	fs.positive("devices.malformed_limit", int64(d.MalformedLimit))
+	c.checkQuotas(fs)
+}
+
+// The bounds of how often a device may be expected to send.
+const (
+	LeastExpect = time.Second
+	MostExpect  = 366 * Day
+)
+
+func (c *Config) checkQuotas(fs *faults) {
+	d := c.Devices
+	for _, limit := range []struct {
+		key string
+		n   int
+	}{
+		{"connects_per_second", d.ConnectsPerSecond},
+		{"max_pending", d.MaxPending},
+		{"address_connects_per_minute", d.AddressConnectsPerMinute},
+		{"address_pending", d.AddressPending},
+		{"frames_per_second", d.FramesPerSecond},
+		{"bytes_per_second", d.BytesPerSecond},
+		{"points_per_second", d.PointsPerSecond},
+		{"flap_limit", d.FlapLimit},
+	} {
+		fs.check(limit.n >= 0, "devices."+limit.key, limit.n, "must not be negative; 0 is no limit")
+	}
+	fs.between("devices.quota_patience", d.QuotaPatience, 0, Day)
+	fs.between("devices.flap_window", d.FlapWindow, time.Second, Day)
+	for i, p := range d.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			fs.add(fmt.Sprintf("devices.trusted_proxies[%d]", i), p, "want a range such as 10.0.0.0/8, or one address such as 10.0.0.5/32")
+		}
+	}
+	for i, e := range d.Expect {
+		key := fmt.Sprintf("devices.expect[%d].", i)
+		if _, err := selector.Parse(e.Selector); err != nil {
+			fs.add(key+"selector", e.Selector, err.Error())
+		}
+		fs.between(key+"every", e.Every, LeastExpect, MostExpect)
+	}
 }
 
 func (c *Config) checkIngest(fs *faults) {

@@ -69,6 +69,7 @@ var (
 	endReplaced   = ending{code: CloseReplaced, cause: causeReplaced, reason: "replaced by a newer session of this device"}
 	endSlow       = ending{code: CloseOverloaded, cause: causeSlow, reason: "reads too slowly"}
 	endPings      = ending{code: CloseQuota, cause: causeQuota, reason: "more than 10 pings a second"}
+	endQuota      = ending{code: CloseQuota, cause: causeQuota, reason: "sends more than it may in a second, for too long", retry: quotaRetry}
 	endTooBig     = ending{code: CloseTooBig, cause: causeFault, reason: "frame is over limits.frame_bytes of the welcome; send fewer points a frame"}
 	endNotUTF8    = ending{code: CloseNotUTF8, cause: causeFault, reason: "text is not valid UTF-8"}
 	endFragments  = ending{code: CloseViolation, cause: causeFault, reason: "message in more than 64 fragments"}

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,35 +14,35 @@ const (
 	sweepEvery = time.Second
 )
 
-// connectLimit bounds how often one device connects: perMinute in the long run, and as many at once.
-type connectLimit struct {
+// connectLimit bounds how often one device, or one address, connects: perMinute in the long run, and as many at once.
+type connectLimit[K comparable] struct {
 	perMinute int
 	shards    [connectShards]struct {
 		mu    sync.Mutex
-		m     map[string]time.Time // when all of the device's connects are forgiven
+		m     map[K]time.Time // when all of the connects are forgiven
 		swept time.Time
 	}
 }
 
 // newConnectLimit returns a limit; zero is none.
-func newConnectLimit(perMinute int) *connectLimit {
-	l := &connectLimit{perMinute: perMinute}
+func newConnectLimit[K comparable](perMinute int) *connectLimit[K] {
+	l := &connectLimit[K]{perMinute: perMinute}
 	for i := range l.shards {
-		l.shards[i].m = make(map[string]time.Time)
+		l.shards[i].m = make(map[K]time.Time)
 	}
 	return l
 }
 
-// allow counts one connect and reports whether it is within the limit.
-func (l *connectLimit) allow(device string, now time.Time) bool {
+// allow counts one connect and reports whether it is within the limit. Shard is any number that depends on who.
+func (l *connectLimit[K]) allow(who K, shard uint32, now time.Time) bool {
 	if l.perMinute == 0 {
 		return true
 	}
 	cost := time.Minute / time.Duration(l.perMinute)
-	s := &l.shards[shardOf(device)%connectShards]
+	s := &l.shards[shard%connectShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	forgiven := s.m[device]
+	forgiven := s.m[who]
 	if forgiven.Before(now) {
 		forgiven = now
 	}
@@ -56,6 +57,33 @@ func (l *connectLimit) allow(device string, now time.Time) bool {
 			}
 		}
 	}
-	s.m[device] = forgiven
+	s.m[who] = forgiven
 	return true
+}
+
+// nodeRate bounds how many devices connect to the node in a second: as many at once.
+type nodeRate struct {
+	perSecond int64
+	until     atomic.Int64 // when those who came would have come at the rate, Unix nanoseconds
+}
+
+// allow counts one connect and reports whether it is within the limit.
+func (l *nodeRate) allow(now time.Time) bool {
+	if l.perSecond == 0 {
+		return true
+	}
+	at := now.UnixNano()
+	for {
+		was := l.until.Load()
+		next := paid(was, at, 1, l.perSecond)
+		if was > at+int64(time.Second) {
+			next = paid(0, at, 1, l.perSecond) // the clock was set back
+		}
+		if next-at > int64(time.Second) {
+			return false
+		}
+		if l.until.CompareAndSwap(was, next) {
+			return true
+		}
+	}
 }

@@ -35,3 +35,6 @@ func Impatient(h *Handler, d time.Duration) *Uplink {
 	u.wait = d
 	return u
 }
+
+// Clocked reports whether the registry's clock has come to t: it is read a few times a second.
+func (r *Registry) Clocked(t time.Time) bool { return r.clock.Load() >= int64(t.Sub(r.started)) }

@@ -1,6 +1,7 @@
 package devices_test
 
 import (
+	"context"
 	"sync"
 
 	"github.com/fairlead-hub/fairlead/devices"
@@ -137,4 +138,23 @@ func (l *commandLog) all() []wire.Answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]wire.Answer(nil), l.answers...)
+}
+
+// conflictLog records identity conflicts.
+type conflictLog struct {
+	mu  sync.Mutex
+	all []devices.Conflict
+}
+
+func (l *conflictLog) Conflict(_ context.Context, c devices.Conflict) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, c)
+	return nil
+}
+
+func (l *conflictLog) told() []devices.Conflict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]devices.Conflict(nil), l.all...)
 }

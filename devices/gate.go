@@ -1,135 +1,122 @@
 package devices
 
 import (
-	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
-	"runtime"
-	"sync/atomic"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-hub/fairlead/configs"
 )
 
-// Gate lets the connects of a storm through a few at a time. What a connect costs is processor time: a handshake, a
-// signature. If thousands did that at once, whoever is connected already would wait behind all of them. So each takes a
-// turn when its next bytes have come, and gives it back before it waits for more: nobody waits for the network with a
-// turn in hand, and a slow client holds up nobody.
-type Gate struct{ turns chan struct{} }
+// Gate bounds the connections of a listener that have not asked for anything yet: those that are negotiating TLS, and
+// those that only hold a place. It costs nothing once a request has come.
+type Gate struct {
+	// static after NewGate
+	perAddress int
+	trusted    proxies
+	slots      chan struct{} // nil: no bound
+	refused    prometheus.Counter
+	waited     prometheus.Counter
 
-// NewGate returns a gate.
-func NewGate() *Gate { return &Gate{turns: make(chan struct{}, turns())} }
-
-// turns is how many connects, or ends, are worked at: one processor is left to who is connected.
-func turns() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
-
-func (g *Gate) take() { g.turns <- struct{}{} }
-func (g *Gate) give() { <-g.turns }
-
-// Listen returns a listener whose connections pass the gate until their first request is served. TLS goes around it.
-func (g *Gate) Listen(l net.Listener) net.Listener { return gatedListener{l, g} }
-
-// Context is the ConnContext of the server behind the gate.
-func (g *Gate) Context(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, gateKey{}, ungate(conn))
+	mu        sync.Mutex
+	pending   map[net.Conn]netip.Addr
+	addresses map[netip.Addr]int
 }
 
-// Handler serves behind the gate: the first request of a connection by device keeps its turn until it is answered, all
-// others give theirs back at once, since they may take long.
-func (g *Gate) Handler(next http.Handler, keeps func(*http.Request) bool) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(gateKey{}).(*gatedConn); ok && c != nil {
-			if keeps(r) {
-				defer c.done()
-			} else {
-				c.done()
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
+// gateWait bounds how long accepting waits for room. Who holds the room is cut off earlier, by the server's deadlines.
+const gateWait = 15 * time.Second
 
-// State is the ConnState of the server behind the gate.
-func (g *Gate) State(conn net.Conn, state http.ConnState) {
-	if c := ungate(conn); c != nil && state == http.StateActive {
-		c.open.Store(true) // the request is read; the server now reads ahead, without a turn
-	}
-}
-
-type gateKey struct{}
-
-type gatedListener struct {
-	net.Listener
-	gate *Gate
-}
-
-// Accept waits for the next connection.
-func (l gatedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+// NewGate returns the gate of a listener.
+func NewGate(c configs.Devices, reg prometheus.Registerer) (*Gate, error) {
+	trusted, err := parseProxies(c.TrustedProxies)
 	if err != nil {
 		return nil, err
 	}
-	return &gatedConn{Conn: conn, gate: l.gate}, nil
-}
-
-// gatedConn is a connection on its way through the gate.
-type gatedConn struct {
-	net.Conn
-	gate *Gate
-	held atomic.Bool // a turn
-	open atomic.Bool // through: reads need none any more
-	dry  bool        // reads find nothing; owned by who reads
-}
-
-// errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
-var errDry net.Error = dryError{}
-
-type dryError struct{}
-
-func (dryError) Error() string   { return "nothing is read now" }
-func (dryError) Timeout() bool   { return true }
-func (dryError) Temporary() bool { return true }
-
-// Read reads, and takes a turn for what follows from it.
-func (c *gatedConn) Read(p []byte) (int, error) {
-	if c.dry {
-		return 0, errDry
+	g := &Gate{
+		perAddress: c.AddressPending, trusted: trusted, pending: make(map[net.Conn]netip.Addr), addresses: make(map[netip.Addr]int),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_devices_pending_refused_total", Help: "Connections closed before TLS: too many of their address have asked for nothing yet.",
+		}),
+		waited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_devices_pending_waits_total", Help: "Times that accepting waited: too many connections have asked for nothing yet.",
+		}),
 	}
-	if c.open.Load() {
-		return c.Conn.Read(p)
+	if c.MaxPending > 0 {
+		g.slots = make(chan struct{}, c.MaxPending)
 	}
-	c.release()
-	n, err := c.Conn.Read(p)
-	if err == nil && !c.open.Load() {
-		c.gate.take()
-		c.held.Store(true)
+	reg.MustRegister(g.refused, g.waited)
+	return g, nil
+}
+
+// ConnState is for http.Server. The server calls it for a new connection before it accepts the next, so waiting here
+// leaves the others in the kernel's queue.
+func (g *Gate) ConnState(c net.Conn, state http.ConnState) {
+	if state != http.StateNew {
+		g.leave(c)
+		return
 	}
-	return n, err
-}
-
-// Close gives the turn back too.
-func (c *gatedConn) Close() error {
-	c.done()
-	return c.Conn.Close()
-}
-
-// NetConn is the connection itself.
-func (c *gatedConn) NetConn() net.Conn { return c.Conn }
-
-func (c *gatedConn) done() {
-	c.open.Store(true)
-	c.release()
-}
-
-func (c *gatedConn) release() {
-	if c.held.Swap(false) {
-		c.gate.give()
+	if !g.enter(c) {
+		g.refused.Inc()
+		c.Close()
 	}
 }
 
-// ungate finds the gated connection below TLS, or nil.
-func ungate(conn net.Conn) *gatedConn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+func (g *Gate) enter(c net.Conn) bool {
+	peer := parseRemote(c.RemoteAddr().String()).Addr()
+	from := addressKey(peer)
+	g.mu.Lock()
+	full := g.perAddress > 0 && g.addresses[from] >= g.perAddress && !g.trusted.trust(peer)
+	g.mu.Unlock()
+	if full {
+		return false
 	}
-	c, _ := conn.(*gatedConn)
-	return c
+	g.room()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pending[c] = from
+	g.addresses[from]++
+	return true
+}
+
+func (g *Gate) room() {
+	if g.slots == nil {
+		return
+	}
+	select {
+	case g.slots <- struct{}{}:
+		return
+	default:
+	}
+	g.waited.Inc()
+	patience := time.NewTimer(gateWait)
+	defer patience.Stop()
+	select {
+	case g.slots <- struct{}{}:
+	case <-patience.C:
+		// Nobody can hold a place so long: it is better to let one in too many than to stand still for good.
+	}
+}
+
+// leave gives the place back, if c had one.
+func (g *Gate) leave(c net.Conn) {
+	g.mu.Lock()
+	from, ok := g.pending[c]
+	if ok {
+		delete(g.pending, c)
+		if g.addresses[from]--; g.addresses[from] == 0 {
+			delete(g.addresses, from)
+		}
+	}
+	g.mu.Unlock()
+	if !ok || g.slots == nil {
+		return
+	}
+	select {
+	case <-g.slots:
+	default: // it was let in without a place
+	}
 }

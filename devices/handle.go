@@ -31,6 +31,7 @@ func (s *Session) handle(data []byte) {
 	switch f := frame.(type) {
 	case *wire.Telemetry:
 		s.scratch.frames++
+		s.quota.measured(s.heard.Load(), &s.host.rates, len(f.Points))
 		s.telemetry(data, f)
 		return
 	case *wire.Answer:
@@ -124,6 +125,10 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 	err := s.source.Append(t)
 	s.busy.Store(false)
 	if err == nil {
+		s.point.Store(s.host.clock.Load())
+		if s.quiet.Load() {
+			s.spoke()
+		}
 		s.traced(s.traceIn(data, "taken"))
 		return
 	}

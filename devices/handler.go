@@ -7,6 +7,7 @@ import (
 	"math"
 	mrand "math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -34,7 +35,10 @@ type Handler struct {
 	origins   []string
 	stalled   func() error
 	turns     chan struct{}
-	connects  *connectLimit
+	connects  *connectLimit[string]     // of a device
+	addresses *connectLimit[netip.Addr] // of an address
+	rate      nodeRate
+	proxies   proxies
 	upgrader  websocket.Upgrader
 }
 
@@ -51,11 +55,18 @@ type HandlerOptions struct {
 
 // NewHandler returns the endpoint that fills the registry.
 func NewHandler(r *Registry, o HandlerOptions) *Handler {
+	trusted, err := parseProxies(r.cfg.TrustedProxies)
+	if err != nil {
+		panic("devices: " + err.Error()) // the ranges are checked with the configuration
+	}
 	return &Handler{
-		Registry: r, telemetry: o.Telemetry, commands: o.Commands, states: o.States, origins: o.Origins,
+		addresses: newConnectLimit[netip.Addr](r.cfg.AddressConnectsPerMinute),
+		rate:      nodeRate{perSecond: int64(r.cfg.ConnectsPerSecond)},
+		proxies:   trusted,
+		Registry:  r, telemetry: o.Telemetry, commands: o.Commands, states: o.States, origins: o.Origins,
 		stalled:  o.Stalled,
 		turns:    make(chan struct{}, max(r.cfg.MaxHandshakes, 1)),
-		connects: newConnectLimit(r.cfg.ConnectsPerMinute),
+		connects: newConnectLimit[string](r.cfg.ConnectsPerMinute),
 		upgrader: websocket.Upgrader{
 			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
 			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
@@ -89,9 +100,9 @@ func (h *Handler) tell(w http.ResponseWriter, p *problem.Document) {
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	}
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		after := retryBase + mrand.N(2*retryBase)
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	busy := p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests
+	if busy && w.Header().Get("Retry-After") == "" {
+		retryAfter(w, retryBase+mrand.N(2*retryBase))
 	}
 	if p.Code == refuseNotWebSocket {
 		w.Header().Set("Sec-WebSocket-Version", "13")
@@ -99,9 +110,38 @@ func (h *Handler) tell(w http.ResponseWriter, p *problem.Document) {
 	p.Write(w)
 }
 
+func retryAfter(w http.ResponseWriter, d time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
+}
+
+func refuse429(code, detail string) *problem.Document {
+	return problem.New(http.StatusTooManyRequests, code, detail)
+}
+
+// rush refuses whom the node cannot take at once, before anything costly is done for them.
+func (h *Handler) rush(from netip.Addr) *problem.Document {
+	now := h.now()
+	if from.IsValid() && !h.proxies.trust(from) {
+		key := addressKey(from)
+		bytes := key.As16()
+		if !h.addresses.allow(key, uint32(bytes[7]^bytes[15]), now) {
+			return refuse429(refuseAddress, "too many connects from this address")
+		}
+	}
+	if !h.rate.allow(now) {
+		return refuse503(refuseRush, "too many devices connect to this node at once")
+	}
+	return nil
+}
+
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Document {
 	req, p := h.screen(r)
 	if p != nil {
+		return p
+	}
+	from := h.proxies.remote(r)
+	req.address = addressText(from)
+	if p := h.rush(from.Addr()); p != nil {
 		return p
 	}
 	if h.stalled != nil && h.stalled() != nil {
@@ -125,8 +165,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Documen
 	if err != nil {
 		return refuseToken(err)
 	}
-	if !h.connects.allow(claims.Device, h.now()) {
-		return problem.New(http.StatusTooManyRequests, refuseOften, "this device connects too often")
+	if !h.connects.allow(claims.Device, shardOf(claims.Device), h.now()) {
+		return refuse429(refuseOften, "this device connects too often")
+	}
+	if wait := h.presence.held(claims.Device); wait > 0 {
+		retryAfter(w, wait)
+		return refuse429(refuseConflict, "another device with this identity is on line, and both replace each other").
+			WithHint("give each device an identity of its own")
 	}
 	if !h.enter() {
 		return refuse503(refuseDraining, "this node is shutting down")
@@ -178,7 +223,9 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.prepare()
 	now := h.now()
 	s.begin(now)
-	s.epoch = h.presence.connected(s.device, s.id)
+	old := h.session(s.device)
+	s.epoch = h.presence.connected(arrival{s.device, s.id, req.address, old != nil && old.ending()})
+	s.quiet.Store(h.presence.Silent(s.device))
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.
 	h.add(s)

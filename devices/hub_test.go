@@ -52,6 +52,8 @@ type hub struct {
 	url      string // ws://
 	handler  http.Handler
 	stop     func() error
+
+	conflicts *conflictLog
 }
 
 func discard() *slog.Logger {
@@ -90,7 +92,7 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 	for _, fn := range change {
 		fn(&o)
 	}
-	h := &hub{t: t, cfg: o.cfg, bus: o.bus, metrics: prometheus.NewRegistry(), log: newTelemetryLog(), commands: newCommandLog()}
+	h := &hub{t: t, cfg: o.cfg, bus: o.bus, metrics: prometheus.NewRegistry(), log: newTelemetryLog(), commands: newCommandLog(), conflicts: &conflictLog{}}
 	own := h.bus == nil
 	if own {
 		h.bus = openBus(t, t.TempDir())
@@ -103,6 +105,7 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 	h.presence = devices.NewPresence(devices.PresenceOptions{
 		Node: o.node, Shared: o.shared, Bucket: bucket(t, h.bus, bus.BucketPresence), Stream: h.bus.JetStream(),
 		Hub: bucket(t, h.bus, bus.BucketHub), Events: h.bus.Conn(), Log: discard(), Now: o.now,
+		FlapLimit: o.cfg.Devices.FlapLimit, FlapWindow: o.cfg.Devices.FlapWindow, Conflicts: h.conflicts,
 	})
 	h.minter = auth.NewMinter(h.keys, o.cfg.Auth, o.now)
 	verifier, err := auth.NewVerifier(o.cfg.Auth, h.keys, h.records, o.now)

@@ -21,10 +21,13 @@ const (
 
 // seenValue is how one device's last seen time is stored: Unix milliseconds, then the cause.
 type seenValue struct {
-	Seen  int64  `json:"t"`
-	Cause string `json:"c,omitempty"`
-	Link  string `json:"l,omitempty"`
-	Epoch uint64 `json:"e,omitempty"`
+	Seen    int64  `json:"t"`
+	Cause   string `json:"c,omitempty"`
+	Link    string `json:"l,omitempty"`
+	Epoch   uint64 `json:"e,omitempty"`
+	Address string `json:"a,omitempty"`
+	Point   int64  `json:"p,omitempty"` // when telemetry last came, of those that are expected to send some
+	Silent  bool   `json:"s,omitempty"`
 }
 
 // keep stores last seen times, one shard after another, so that they survive a restart. A crash loses at most one round.
@@ -67,7 +70,12 @@ func (p *Presence) keepShard(ctx context.Context, i int) error {
 		if e.node != p.opts.Node || e.seen == 0 {
 			continue
 		}
-		v := seenValue{Seen: e.seen, Cause: e.cause, Link: e.link, Epoch: e.epoch}
+		v := seenValue{Seen: e.seen, Cause: e.cause, Link: e.link, Epoch: e.epoch, Address: e.address}
+		if x := s.expected[device]; x != nil {
+			if v.Point, v.Silent = x.point, x.silent; x.silent {
+				v.Point = x.last() // since when it is
+			}
+		}
 		if e.online {
 			v.Seen, live = now, true
 		}
@@ -130,4 +138,9 @@ func (p *Presence) remember(device string, v seenValue) {
 		return
 	}
 	e.seen, e.since, e.cause, e.link, e.epoch, e.node = v.Seen, v.Seen, v.Cause, v.Link, max(e.epoch, v.Epoch), p.opts.Node
+	e.address = v.Address
+	if x := s.expected[device]; x != nil || v.Silent {
+		x = s.expecting(device) // of a record that is read only later
+		x.point, x.silent = max(x.point, v.Point), v.Silent
+	}
 }

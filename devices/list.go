@@ -23,6 +23,8 @@ type Query struct {
 	Search   string // part of an id, model, firmware or label value, in any case
 	Cursor   string // of the page before
 	Limit    int    // DefaultPage if zero
+
+	Silent func(device string) bool // if not nil: must hold too
 }
 
 // Page is one page of records, by id. Cursor is empty on the last one.
@@ -55,6 +57,9 @@ func (r *Records) List(q Query, status func(device string) Status) (Page, error)
 			continue
 		}
 		if q.Status != "" && status(rec.ID) != q.Status {
+			continue
+		}
+		if q.Silent != nil && !q.Silent(rec.ID) {
 			continue
 		}
 		if len(page.Records) == q.Limit {

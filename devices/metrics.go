@@ -48,12 +48,16 @@ const (
 	refuseBody         = "body_incomplete"
 	refusePosts        = "too_many_posts"
 	refuseLog          = "log_takes_nothing"
+	refuseAddress      = "address_connects_too_often"
+	refuseRush         = "too_many_connects"
+	refuseConflict     = "identity_conflict"
+	refuseQuota        = "over_quota"
 )
 
 var refusals = []string{
 	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
 	refuseDraining, refuseFull, refuseBusy, refuseStalled, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
-	refuseLog, "token_not_verified",
+	refuseLog, refuseAddress, refuseRush, refuseConflict, refuseQuota, "token_not_verified",
 }
 
 type metrics struct {
@@ -68,6 +72,7 @@ type metrics struct {
 	bytes    prometheus.Counter
 	acks     prometheus.Counter
 	pings    prometheus.Counter
+	slowed   prometheus.Counter
 	posts    *prometheus.CounterVec
 }
 
@@ -93,6 +98,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bytes:    counter("received_bytes_total", "Bytes of frames received."),
 		acks:     counter("acks_total", "Telemetry acks sent; one may stand for many frames."),
 		pings:    counter("pings_total", "Heartbeats sent."),
+		slowed:   counter("slowed_total", "Sessions that were held back because their device was over its rates."),
 		rejects:  make(map[wire.Code]prometheus.Counter),
 	}
 	reg.MustRegister(m.sessions)
@@ -125,6 +131,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.ended.WithLabelValues(c)
 	}
 	return m
+}
+
+// gauges tell how many devices are in a state that somebody should look at.
+func gauges(reg prometheus.Registerer, r *Registry) {
+	gauge := func(name, help string, count func() int) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fairlead_devices_" + name, Help: help},
+			func() float64 { return float64(count()) }))
+	}
+	gauge("silent", "Devices of this node that send no telemetry though it is expected of them.", r.presence.silentHere)
+	gauge("identity_conflicts", "Devices of this node whose identity two devices use.", r.presence.conflicts)
 }
 
 func (m *metrics) reject(c wire.Code) {

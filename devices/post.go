@@ -34,6 +34,7 @@ type Uplink struct {
 	*Handler
 
 	slots chan struct{}
+	quota *postQuota
 	wait  time.Duration // for the log
 
 	mu   sync.Mutex
@@ -42,7 +43,7 @@ type Uplink struct {
 
 // NewUplink returns the endpoint beside h, with the same verifier, log and refusals.
 func NewUplink(h *Handler) *Uplink {
-	return &Uplink{Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, busy: make(map[string]int)}
+	return &Uplink{Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, quota: newPostQuota(h.rates, h.started), busy: make(map[string]int)}
 }
 
 // ServeHTTP stores the body's points; 204 says that they are on disk.
@@ -184,12 +185,16 @@ func (u *Uplink) admit(w http.ResponseWriter, r *http.Request, m medium) (*poste
 	if !ok {
 		return nil, refuseToken(&auth.Refusal{Code: auth.UnknownDevice, Detail: "the device was deleted"})
 	}
+	if wait := u.quota.wait(claims.Device, u.now()); wait > 0 {
+		retryAfter(w, wait)
+		return nil, refuse429(refuseQuota, "this device sends more than it may in a second")
+	}
 	if !u.enter() {
 		return nil, refuse503(refuseDraining, "this node is shutting down")
 	}
 	if !u.take(claims.Device) {
 		u.leave()
-		return nil, problem.New(http.StatusTooManyRequests, refusePosts, "this device has as many posts under way as it may")
+		return nil, refuse429(refusePosts, "this device has as many posts under way as it may")
 	}
 	job := newPosted(u, claims.Device, rec.Labels, m)
 	if p := job.read(w, r); p != nil {
@@ -198,7 +203,7 @@ func (u *Uplink) admit(w http.ResponseWriter, r *http.Request, m medium) (*poste
 		u.leave()
 		return nil, p
 	}
-	u.presence.heard(claims.Device)
+	u.presence.heard(claims.Device, addressText(u.proxies.remote(r)))
 	return job, nil
 }
 

@@ -62,8 +62,10 @@ var errGone = errors.New("nobody waits")
 func (j *posted) store() error {
 	t, err := j.decode()
 	if err != nil {
+		j.uplink.quota.pay(j.device, j.uplink.now(), len(j.data), 0)
 		return err
 	}
+	j.uplink.quota.pay(j.device, j.uplink.now(), len(j.data), len(t.Points))
 	source := j.uplink.telemetry.Open(j.device, j.labels, j)
 	defer source.Close()
 	if err := source.Append(t); err != nil {
@@ -71,6 +73,7 @@ func (j *posted) store() error {
 		return err
 	}
 	j.trace(nil)
+	j.uplink.presence.Pointed(j.device)
 	select {
 	case <-j.stored:
 		return nil

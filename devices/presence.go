@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -33,6 +34,14 @@ type State struct {
 	Node     string
 	Session  string
 	Epoch    uint64
+	Address  string // the device's, with its port if that is known
+
+	Flaps    int  // sessions that replaced a live one in the last window
+	Conflict bool // so many that they must be of two devices
+
+	Expect      time.Duration // telemetry is expected so often; 0: it is not
+	Silent      bool          // none came for longer
+	SilentSince time.Time     // when the last came
 }
 
 // presenceShards is how many locks, and how many records of last seen times, the devices are spread over.
@@ -51,12 +60,15 @@ type Presence struct {
 	changed  map[string]struct{}
 	nodes    map[string]time.Time // when other nodes were last heard
 	replaced func(device string, epoch uint64)
+	flapping map[string]struct{} // devices whose entries have flaps
+	news     map[string]Conflict // conflicts that nobody was told of
 }
 
 type presenceShard struct {
-	mu    sync.RWMutex
-	m     map[string]*presenceEntry
-	dirty bool // last seen times to be stored
+	mu       sync.RWMutex
+	m        map[string]*presenceEntry
+	expected map[string]*expectation // devices that should send telemetry every so often; nil: none
+	dirty    bool                    // last seen times to be stored
 }
 
 // presenceEntry is the memory of one device's presence, kept small: there is one for every device that was ever seen.
@@ -68,6 +80,8 @@ type presenceEntry struct {
 	node    string
 	cause   string
 	link    string
+	address string
+	flap    *flap // nil: nothing was replaced lately
 	online  bool
 }
 
@@ -83,6 +97,16 @@ type PresenceOptions struct {
 	Renewed func() <-chan struct{}
 	Log     *slog.Logger
 	Now     func() time.Time // nil: the system's clock
+
+	FlapLimit  int // replacements in the window that are two devices; 0: never
+	FlapWindow time.Duration
+	Conflicts  ConflictSink // nil: nobody
+}
+
+// ConflictSink is told of devices with one identity.
+type ConflictSink interface {
+	// Conflict records one. It may block for a while.
+	Conflict(ctx context.Context, c Conflict) error
 }
 
 // NewPresence returns a presence that knows nobody yet.
@@ -93,6 +117,7 @@ func NewPresence(o PresenceOptions) *Presence {
 	p := &Presence{
 		opts: o, ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		changed: make(map[string]struct{}), nodes: make(map[string]time.Time),
+		flapping: make(map[string]struct{}), news: make(map[string]Conflict),
 	}
 	for i := range p.shards {
 		p.shards[i].m = make(map[string]*presenceEntry)
@@ -144,14 +169,19 @@ func (p *Presence) State(device string) State {
 	defer s.mu.RUnlock()
 	e := s.m[device]
 	st := State{Device: device, Status: e.status()}
+	s.expected[device].tell(&st)
 	if st.Status == Never {
 		if e != nil && e.seen != 0 {
-			st.LastSeen = time.UnixMilli(e.seen) // it posts, and never holds a link
+			st.LastSeen, st.Address, st.Node = time.UnixMilli(e.seen), e.address, e.node // it posts, and never holds a link
 		}
 		return st
 	}
 	st.Cause, st.Link, st.Node, st.Session, st.Epoch = e.cause, e.link, e.node, e.session, e.epoch
 	st.Since, st.LastSeen = time.UnixMilli(e.since), time.UnixMilli(e.seen)
+	st.Address = e.address
+	if e.flap != nil {
+		st.Flaps, st.Conflict = e.flap.count(p.opts.Now().UnixMilli(), p.flapWindow()), e.flap.Since != 0
+	}
 	if e.online && e.node == p.opts.Node {
 		st.LastSeen = p.opts.Now().Truncate(time.Millisecond)
 	}
@@ -176,24 +206,39 @@ func (p *Presence) Set(device string, online bool, cause, link string) {
 		return
 	}
 	e.epoch = nextEpoch(e.epoch, now)
-	e.online, e.cause, e.link, e.node, e.session = online, cause, link, p.opts.Node, ""
+	if x := s.expected[device]; x != nil && e.node != p.opts.Node {
+		x.from = e.seen
+	}
+	e.online, e.cause, e.link, e.node, e.session, e.address = online, cause, link, p.opts.Node, "", ""
 	e.since = e.seen
 	s.mu.Unlock()
 	p.note(device)
 }
 
+// arrival is a session that begins.
+type arrival struct {
+	device, session, address string
+	parting                  bool // the device's session on this node was ending already
+}
+
 // connected makes a session the device's current one and gives it the epoch by which it is known.
-func (p *Presence) connected(device, session string) (epoch uint64) {
-	now := p.opts.Now()
+func (p *Presence) connected(a arrival) (epoch uint64) {
+	now, device := p.opts.Now(), a.device
 	s := p.shard(device)
 	s.mu.Lock()
 	e := s.entry(device)
+	if e.online && e.link == LinkWebSocket && !(a.parting && e.node == p.opts.Node) {
+		p.flapped(device, e, a.address, now.UnixMilli())
+	}
 	e.epoch = nextEpoch(e.epoch, now)
 	e.seen, s.dirty = now.UnixMilli(), true
 	if !e.online {
 		e.since = e.seen
 	}
-	e.online, e.cause, e.link, e.node, e.session = true, causeConnected, LinkWebSocket, p.opts.Node, session
+	if x := s.expected[device]; x != nil && e.node != p.opts.Node {
+		x.from = e.seen // what another node heard of it is not known here
+	}
+	e.online, e.cause, e.link, e.node, e.session, e.address = true, causeConnected, LinkWebSocket, p.opts.Node, a.session, a.address
 	epoch = e.epoch
 	s.mu.Unlock()
 	p.note(device)
@@ -201,7 +246,7 @@ func (p *Presence) connected(device, session string) (epoch uint64) {
 }
 
 // heard records that a device was seen, without a link that would make it on line.
-func (p *Presence) heard(device string) {
+func (p *Presence) heard(device, address string) {
 	now := p.opts.Now()
 	s := p.shard(device)
 	s.mu.Lock()
@@ -210,6 +255,9 @@ func (p *Presence) heard(device string) {
 	e.seen, s.dirty = now.UnixMilli(), true
 	if e.node == "" {
 		e.node = p.opts.Node // who keeps when it was seen
+	}
+	if !e.online {
+		e.address = address
 	}
 }
 
@@ -236,6 +284,7 @@ func (p *Presence) forget(device string) {
 	defer s.mu.Unlock()
 	if e := s.m[device]; e != nil && !e.online {
 		delete(s.m, device)
+		delete(s.expected, device)
 		s.dirty = true
 	}
 }

@@ -10,12 +10,17 @@ import (
 )
 
 // twoNodes are two hubs on one bus.
-func twoNodes(t *testing.T) (one, two *hub) {
+func twoNodes(t *testing.T, change ...func(*options)) (one, two *hub) {
 	t.Helper()
 	b := openBus(t, t.TempDir())
 	t.Cleanup(func() { b.Close() })
 	node := func(name string) func(*options) {
-		return func(o *options) { o.bus, o.node, o.shared = b, name, true }
+		return func(o *options) {
+			o.bus, o.node, o.shared = b, name, true
+			for _, fn := range change {
+				fn(o)
+			}
+		}
 	}
 	return startHub(t, node("n1")), startHub(t, node("n2"))
 }
@@ -63,10 +68,12 @@ func TestRevokedOnAnotherNode(t *testing.T) {
 	one, two := twoNodes(t)
 	c := one.connect(one.device("pump-7"))
 	eventually(t, "the record is everywhere", func() bool { _, ok := two.records.Record("pump-7"); return ok })
+	revoked := time.Now()
 	if _, err := two.records.Revoke(t.Context(), "pump-7", time.Now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	c.wantClose(devices.CloseRevoked)
+	t.Logf("closed on the other node %s after the revocation was asked for", time.Since(revoked).Round(time.Millisecond))
 }
 
 func TestLastSeenSurvivesARestart(t *testing.T) {

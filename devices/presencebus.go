@@ -28,6 +28,9 @@ type presenceValue struct {
 	Cause   string `json:"cause"`
 	Since   int64  `json:"since"`
 	Seen    int64  `json:"seen"`
+	Address string `json:"address,omitempty"`
+	Silent  int64  `json:"silent,omitempty"` // since when
+	Flap    *flap  `json:"flap,omitempty"`
 }
 
 // presenceEvent is the live event of a change.
@@ -39,6 +42,20 @@ type presenceEvent struct {
 	Link   string `json:"link,omitempty"`
 	Node   string `json:"node,omitempty"`
 	Since  int64  `json:"since"`
+
+	Address     string `json:"address,omitempty"`
+	Flaps       int    `json:"flaps,omitempty"`
+	Conflict    bool   `json:"conflict,omitempty"`
+	Silent      bool   `json:"silent,omitempty"`
+	SilentSince int64  `json:"silent_since,omitempty"`
+}
+
+// unixMS is a time for others; zero stays zero.
+func unixMS(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 // Run tells other nodes and listeners about changes, hears theirs, and stores when devices were last seen, until ctx
@@ -86,10 +103,11 @@ func (p *Presence) tellChanged(ctx context.Context) {
 	changed := p.changed
 	p.changed = make(map[string]struct{})
 	p.mu.Unlock()
+	p.tellConflicts(ctx)
 	for device := range changed {
 		st := p.State(device)
-		if st.Status == Never {
-			continue
+		if st.Status == Never && st.Expect == 0 {
+			continue // it is not on line, and nobody waits for it
 		}
 		if err := p.tellOne(ctx, st); err != nil {
 			p.opts.Log.Warn("presence not told", "device_id", device, "err", err)
@@ -104,7 +122,8 @@ func (p *Presence) tellOne(ctx context.Context, st State) error {
 	}
 	event, err := json.Marshal(presenceEvent{
 		Event: "presence", Device: st.Device, Status: st.Status, Cause: st.Cause, Link: st.Link, Node: st.Node,
-		Since: st.Since.UnixMilli(),
+		Since: unixMS(st.Since), Address: st.Address, Flaps: st.Flaps, Conflict: st.Conflict, Silent: st.Silent,
+		SilentSince: unixMS(st.SilentSince),
 	})
 	if err != nil {
 		return err
@@ -125,8 +144,8 @@ func (p *Presence) put(ctx context.Context, st State) error {
 		return err
 	}
 	value, err := json.Marshal(presenceValue{
-		Status: st.Status, Node: st.Node, Session: st.Session, Epoch: st.Epoch, Link: st.Link, Cause: st.Cause,
-		Since: st.Since.UnixMilli(), Seen: st.LastSeen.UnixMilli(),
+		Status: st.Status, Node: p.opts.Node, Session: st.Session, Epoch: st.Epoch, Link: st.Link, Cause: st.Cause,
+		Since: unixMS(st.Since), Seen: unixMS(st.LastSeen), Address: st.Address, Silent: unixMS(st.SilentSince), Flap: p.flapOf(st.Device),
 	})
 	if err != nil {
 		return err
@@ -236,14 +255,21 @@ func (p *Presence) merge(device string, v *presenceValue) {
 	s := p.shard(device)
 	s.mu.Lock()
 	e := s.entry(device)
-	if v.Epoch < e.epoch || v.Epoch == e.epoch && v.Node == p.opts.Node {
+	// What posts at several nodes holds no link, and so no epoch: the node that saw it last has it.
+	older := v.Epoch == e.epoch && e.node == p.opts.Node && !e.online && v.Seen <= e.seen
+	if v.Epoch < e.epoch || v.Epoch == e.epoch && v.Node == p.opts.Node || older {
 		s.mu.Unlock()
 		return
 	}
 	was, own := e.epoch, e.online && e.node == p.opts.Node
 	*e = presenceEntry{
 		epoch: v.Epoch, since: v.Since, seen: max(v.Seen, e.seen), session: v.Session, node: v.Node, cause: v.Cause,
-		link: v.Link, online: v.Status == Online,
+		link: v.Link, online: v.Status == Online, address: v.Address, flap: v.Flap,
+	}
+	if x := s.expected[device]; x != nil {
+		if x.silent = v.Silent != 0; x.silent {
+			x.point = max(x.point, v.Silent)
+		}
 	}
 	stale := e.online && v.Node == p.opts.Node
 	if stale {
@@ -251,6 +277,9 @@ func (p *Presence) merge(device string, v *presenceValue) {
 	}
 	s.mu.Unlock()
 	p.mu.Lock()
+	if v.Flap != nil {
+		p.flapping[device] = struct{}{}
+	}
 	replaced := p.replaced
 	p.mu.Unlock()
 	if own && was < v.Epoch && replaced != nil {

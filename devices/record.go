@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -64,6 +65,7 @@ type Record struct {
 	Commands        []wire.CommandSpec `json:"commands,omitempty"`
 	Announced       bool               `json:"announced,omitempty"` // the device said which commands it knows
 	Notes           string             `json:"notes,omitempty"`
+	ExpectEvery     time.Duration      `json:"expect_every,omitempty"` // telemetry; 0: as configured, below 0: never
 
 	// Revision is the record's place in its bucket; Update refuses another one.
 	Revision uint64 `json:"-"`
@@ -116,6 +118,9 @@ func (r *Record) check() error {
 	}
 	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
 		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
+	}
+	if e := r.ExpectEvery; e > 0 && (e < configs.LeastExpect || e > configs.MostExpect) {
+		return fmt.Errorf("%w: telemetry is expected every %s: want %s to %s", ErrInvalid, e, configs.LeastExpect, configs.MostExpect)
 	}
 	return nil
 }

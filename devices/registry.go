@@ -36,6 +36,8 @@ type Registry struct {
 	now      func() time.Time
 	started  time.Time
 	most     int64
+	rates    rates
+	expects  []expectRule
 
 	clock  atomic.Int64 // nanoseconds since started, as of the last tick
 	timers clock
@@ -78,13 +80,19 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		return nil, fmt.Errorf("devices: heartbeat %s, frame_bytes %d, queue_bytes %d: all above zero, the queue at least a frame",
 			o.Config.Heartbeat, o.Config.FrameBytes, o.Config.QueueBytes)
 	}
+	expects, err := parseExpect(o.Config.Expect)
+	if err != nil {
+		return nil, err
+	}
 	r := &Registry{
+		rates: ratesOf(&o.Config), expects: expects,
 		cfg: o.Config, node: o.Node, records: o.Records, presence: o.Presence, verifier: o.Verifier, log: o.Log,
 		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(most), ends: make(chan struct{}, turns()), tracers: make(map[string]*tracer),
 	}
 	for i := range r.shards {
 		r.shards[i].m = make(map[string]*Session)
 	}
+	gauges(o.Metrics, r)
 	r.records.observe(r.recordChanged)
 	r.presence.onReplaced(r.replacedElsewhere)
 	return r, nil
@@ -147,6 +155,7 @@ func (r *Registry) remove(s *Session) {
 	e := s.end
 	s.mu.Unlock()
 	heard := r.started.Add(time.Duration(s.heard.Load()))
+	r.presence.pointedAt(s.device, s.pointed())
 	r.presence.disconnected(s.device, s.epoch, e.cause, heard)
 	if _, ok := r.records.Record(s.device); !ok {
 		r.presence.forget(s.device)
@@ -219,6 +228,7 @@ func (r *Registry) recordChanged(old, now *Record) {
 		id = old.ID
 		r.presence.forget(id)
 	}
+	r.presence.expect(id, r.expectOf(now))
 	if s := r.session(id); s != nil {
 		s.recheck()
 	}
@@ -248,6 +258,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { r.watchSessions(watching) })
+	wg.Go(func() { r.watchSilence(watching) })
 	defer wg.Wait()
 	defer stop()
 	<-ctx.Done()

@@ -13,7 +13,8 @@ import (
 type request struct {
 	token       string
 	codec       wire.Codec
-	subprotocol bool // the client offered one, so it is told which was chosen
+	subprotocol bool   // the client offered one, so it is told which was chosen
+	address     string // where it comes from
 }
 
 // maxOffered is how many subprotocols a client may offer.

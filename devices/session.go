@@ -31,6 +31,8 @@ type Session struct {
 	heard atomic.Int64 // when the device was last heard, on the registry's clock
 	busy  atomic.Bool  // the reader is held up by the hub itself, not by the device
 	over  atomic.Bool  // end is set
+	quiet atomic.Bool  // presence calls the device silent, and waits to hear of its next telemetry
+	point atomic.Int64 // when telemetry was last taken, on the registry's clock; 0: never
 
 	// owned by read
 	sock      socket
@@ -42,6 +44,7 @@ type Session struct {
 	checked   uint64            // the state of the records that labels were compared with
 	malformed int32
 	pings     pingBudget
+	quota     quota
 
 	mu      sync.Mutex // guards all below
 	out     outbox
@@ -180,7 +183,8 @@ func (s *Session) next() error {
 
 // message handles one message.
 func (s *Session) message(kind byte, data []byte) {
-	s.heard.Store(s.host.clock.Load())
+	now := s.host.clock.Load()
+	s.heard.Store(now)
 	if s.ending() {
 		return // what still comes is not handled
 	}
@@ -193,7 +197,9 @@ func (s *Session) message(kind byte, data []byte) {
 		return
 	}
 	s.scratch.bytes += len(data)
+	s.quota.frame(now, &s.host.rates, len(data))
 	s.handle(data)
+	s.meter(now)
 }
 
 // readAll reads a message whose size the WebSocket reader bounds.

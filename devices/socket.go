@@ -36,7 +36,7 @@ type socket struct {
 	net.Conn
 	raw   syscall.RawConn // nil: cannot be waited on
 	ready func(fd uintptr) bool
-	below *gatedConn // under TLS, which hides what it has read already; nil: no TLS
+	below *turnConn // under TLS, which hides what it has read already; nil: no TLS
 
 	// owned by read
 	br     bufio.Reader // the WebSocket reader's; without a buffer while idle
@@ -86,8 +86,8 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if c, ok := conn.(*gatedConn); ok {
-		conn = c.Conn // the gate is passed
+	if c, ok := conn.(*turnConn); ok {
+		conn = c.Conn // it is through the turnstile
 	}
 	s := &h.session.sock
 	s.Conn = conn
@@ -95,7 +95,7 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.New("frames came before the handshake was answered")
 	}
 	tcp, ok := conn.(*net.TCPConn)
-	if s.below = ungate(conn); s.below != nil {
+	if s.below = unturned(conn); s.below != nil {
 		tcp, ok = s.below.Conn.(*net.TCPConn)
 	}
 	if ok {

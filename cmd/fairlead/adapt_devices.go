@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -45,9 +46,11 @@ func (f fleet) List(_ context.Context, q api.DeviceQuery) (api.DevicePage, error
 	if err != nil {
 		return api.DevicePage{}, &api.Invalid{Path: "selector", Detail: err.Error()}
 	}
-	page, err := f.records.List(devices.Query{
-		Selector: sel, Status: devices.Status(q.Status), Search: q.Text, Cursor: q.Cursor, Limit: q.Limit,
-	}, f.presence.Status)
+	query := devices.Query{Selector: sel, Status: devices.Status(q.Status), Search: q.Text, Cursor: q.Cursor, Limit: q.Limit}
+	if q.Silent != nil {
+		query.Silent = func(device string) bool { return f.presence.Silent(device) == *q.Silent }
+	}
+	page, err := f.records.List(query, f.presence.Status)
 	if err != nil {
 		return api.DevicePage{}, errors.Join(api.ErrInvalidCursor, err)
 	}
@@ -80,7 +83,11 @@ func (f fleet) device(rec *devices.Record) api.Device {
 		ID: rec.ID, Labels: rec.Labels, Model: rec.Model, Firmware: rec.Firmware, Disabled: rec.Disabled,
 		Created: rec.Created.UnixMilli(), Link: st.Link, Status: api.Status(st.Status), Since: millis(st.Since),
 		LastSeen: millis(st.LastSeen), Cause: st.Cause, Session: st.Session, Epoch: st.Epoch, Node: st.Node,
+		Address: st.Address, Flaps: st.Flaps, Conflict: st.Conflict, Silent: st.Silent, SilentSince: millis(st.SilentSince),
 		Keys: []api.Key{}, Commands: []api.CommandSpec{}, Last: lastValues(f.committer, rec.ID),
+	}
+	if st.Expect > 0 {
+		out.ExpectEvery = st.Expect.String()
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
@@ -148,12 +155,42 @@ func (f fleet) Patch(ctx context.Context, id string, p api.DevicePatch) (api.Dev
 		if p.Disabled != nil {
 			r.Disabled = *p.Disabled
 		}
-		return true, nil
+		if p.ExpectEvery == nil {
+			return true, nil
+		}
+		var err error
+		r.ExpectEvery, err = expectEvery(*p.ExpectEvery)
+		return true, err
 	})
 	if err != nil {
 		return api.Device{}, deviceRefusal(err)
 	}
 	return f.device(rec), nil
+}
+
+// expectEvery is what a record holds of an expectation.
+func expectEvery(text string) (time.Duration, error) {
+	switch text {
+	case "":
+		return 0, nil
+	case api.NeverExpected:
+		return -1, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, &api.Invalid{Path: "expect_every", Detail: err.Error()}
+	}
+	return d, nil
+}
+
+// conflicts puts identity conflicts into the audit log.
+type conflicts struct{ *hub }
+
+func (c conflicts) Conflict(ctx context.Context, found devices.Conflict) error {
+	return c.api.Audit(ctx, api.Record{
+		Actor: "hub", Action: "identity_conflict", Target: found.Device, Outcome: "noticed",
+		Detail: fmt.Sprintf("%d sessions replaced each other, from %s and %s", found.Flaps, found.Addresses[0], found.Addresses[1]),
+	})
 }
 
 func (f fleet) Delete(ctx context.Context, id string) error {

@@ -26,10 +26,28 @@ func (t deviceTelemetry) Open(device string, labels map[string]string, w devices
 }
 
 // bridgeTelemetry is the committer as the bridge sees it.
-type bridgeTelemetry struct{ *ingest.Committer }
+type bridgeTelemetry struct {
+	*ingest.Committer
+	presence *devices.Presence
+}
 
 func (t bridgeTelemetry) Open(device string, labels map[string]string, w bridge.Waiter) bridge.TelemetrySource {
-	return bridgeSource{t.Committer.Open(device, labels, w)}
+	return heardSource{bridgeSource{t.Committer.Open(device, labels, w)}, device, t.presence}
+}
+
+// heardSource tells presence that telemetry came.
+type heardSource struct {
+	bridge.TelemetrySource
+	device   string
+	presence *devices.Presence
+}
+
+func (s heardSource) Append(t *wire.Telemetry) error {
+	err := s.TelemetrySource.Append(t)
+	if err == nil {
+		s.presence.Pointed(s.device)
+	}
+	return err
 }
 
 // liveTelemetry publishes the points of watched devices for viewers.

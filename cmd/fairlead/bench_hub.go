@@ -71,6 +71,8 @@ func (s hubSpec) config() configs.Config {
 	if s.MinFree > 0 {
 		cfg.Ingest.MinFreeBytes = s.MinFree
 	}
+	// A whole fleet at once is what is measured, not how it is put off.
+	cfg.Devices.ConnectsPerSecond, cfg.Devices.MaxPending = 0, 20_000
 	cfg.Bridge.Broker.Listen = ""
 	cfg.Node, cfg.NATS.URLs, cfg.Auth.KeysDir = cmp.Or(s.Node, "bench"), s.NATS, s.KeysDir
 	cfg.Log.Level = slog.LevelWarn

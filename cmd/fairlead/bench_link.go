@@ -95,8 +95,8 @@ type linkServer struct {
 	target load.Target
 }
 
-// sources is how many addresses a crowd connects from: each has ports for 28,000 connections to one server.
-const sources = 8
+// sources is how many addresses a crowd connects from, so that none has more connects under way than a hub lets one have.
+const sources = 48
 
 func (b *linkBench) startBare(dir string, useTLS, check bool) (*linkServer, error) {
 	spec := echoSpec{ReadBuffer: 512, Welcome: true}

@@ -18,16 +18,18 @@ func newDevicesCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "devices", Short: "List, show, add and change devices", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(devicesList(f), devicesShow(f), devicesAdd(f), devicesSwitch(f, "enable", false), devicesSwitch(f, "disable", true),
-		devicesLabel(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f))
+		devicesLabel(f), devicesExpect(f), devicesDelete(f), devicesToken(f), devicesKeys(f), devicesHold(f), devicesRelease(f), devicesLease(f))
 	return cmd
 }
 
 func devicesList(f *clientFlags) *cobra.Command {
 	var selector, status, text, cursor string
 	var limit int
+	var silent bool
 	cmd := &cobra.Command{Use: "list", Short: "List devices", Args: exactArgs(0)}
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "labels that must hold, as site=plant-7,line!=3")
 	cmd.Flags().StringVar(&status, "status", "", "online, offline or never")
+	cmd.Flags().BoolVar(&silent, "silent", false, "only those that send no telemetry though it is expected; --silent=false: the others")
 	cmd.Flags().StringVarP(&text, "query", "q", "", "text in id, model or label")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many")
 	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
@@ -42,6 +44,9 @@ func devicesList(f *clientFlags) *cobra.Command {
 				q.Set(name, value)
 			}
 		}
+		if cmd.Flags().Changed("silent") {
+			q.Set("silent", strconv.FormatBool(silent))
+		}
 		var list struct {
 			Devices []api.Device `json:"devices"`
 			Cursor  string       `json:"cursor"`
@@ -50,9 +55,9 @@ func devicesList(f *clientFlags) *cobra.Command {
 		if err != nil || c.json {
 			return printRaw(cmd, raw, err)
 		}
-		t := newTable(cmd.OutOrStdout(), "DEVICE", "STATUS", "SINCE", "LINK", "MODEL", "FIRMWARE", "LABELS")
+		t := newTable(cmd.OutOrStdout(), "DEVICE", "STATUS", "SINCE", "EXPECT", "LINK", "ADDRESS", "MODEL", "FIRMWARE", "LABELS")
 		for _, d := range list.Devices {
-			t.row(d.ID, deviceStatus(d), moment(d.Since), d.Link, d.Model, d.Firmware, pairs(d.Labels))
+			t.row(d.ID, deviceStatus(d), moment(d.Since), d.ExpectEvery, d.Link, d.Address, d.Model, d.Firmware, pairs(d.Labels))
 		}
 		if err := t.flush(); err != nil {
 			return err
@@ -66,10 +71,20 @@ func devicesList(f *clientFlags) *cobra.Command {
 }
 
 func deviceStatus(d api.Device) string {
+	var marks []string
 	if d.Disabled {
-		return string(d.Status) + " (disabled)"
+		marks = append(marks, "disabled")
 	}
-	return string(d.Status)
+	if d.Silent {
+		marks = append(marks, "silent")
+	}
+	if d.Conflict {
+		marks = append(marks, "conflict")
+	}
+	if len(marks) == 0 {
+		return string(d.Status)
+	}
+	return string(d.Status) + " (" + strings.Join(marks, ", ") + ")"
 }
 
 // printRaw prints the API's own JSON.
@@ -97,13 +112,24 @@ func devicesShow(f *clientFlags) *cobra.Command {
 
 func printDevice(cmd *cobra.Command, d api.Device) error {
 	out := cmd.OutOrStdout()
+	silent, flaps := "", ""
+	if d.Silent {
+		silent = moment(d.SilentSince)
+	}
+	if d.Flaps > 0 {
+		flaps = strconv.Itoa(d.Flaps)
+	}
 	t := newTable(out, "DEVICE", d.ID)
 	for _, row := range [][2]string{
 		{"status", deviceStatus(d)},
 		{"since", moment(d.Since)},
 		{"last seen", moment(d.LastSeen)},
 		{"cause", d.Cause},
+		{"expected every", d.ExpectEvery},
+		{"silent since", silent},
+		{"replaced lately", flaps},
 		{"link", d.Link},
+		{"address", d.Address},
 		{"node", d.Node},
 		{"session", d.Session},
 		{"model", d.Model},
@@ -203,6 +229,21 @@ func devicesLabel(f *clientFlags) *cobra.Command {
 				}
 			}
 			return f.change(cmd, request{method: http.MethodPatch, path: "/devices/" + escape(args[0]), body: p}, "device %s labelled\n", args[0])
+		},
+	}
+}
+
+func devicesExpect(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use: "expect DEVICE EVERY|never|default", Short: "Say how often a device should send telemetry; one that does not is silent", Args: exactArgs(2),
+		Example: "  fairlead devices expect pump-7 60s\n  fairlead devices expect pump-7 never\n  fairlead devices expect pump-7 default   # as devices.expect of the configuration says",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			every := args[1]
+			if every == "default" {
+				every = ""
+			}
+			return f.change(cmd, request{method: http.MethodPatch, path: "/devices/" + escape(args[0]), body: api.DevicePatch{ExpectEvery: &every}},
+				"device %s: telemetry expected: %s\n", args[0], args[1])
 		},
 	}
 }

@@ -147,11 +147,17 @@ func (t *tail) show(data []byte) error {
 		Status  string
 		Cause   string
 		Since   int64
+		Silent  bool
+		Flaps   int
 		Points  []api.Point
 		Command api.Command
 		Dropped int
 		Code    string
 		Message string
+
+		SilentSince int64 `json:"silent_since"`
+		Conflict    bool
+		Addresses   []string
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read event: %w", err)
@@ -175,7 +181,16 @@ func (t *tail) show(data []byte) error {
 			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))
 		}
 	case e.Event == "presence":
-		fmt.Fprintln(out, clockTime(e.Since), plain(e.Device), plain(e.Status), plain(e.Cause))
+		line := []any{clockTime(e.Since), plain(e.Device), plain(e.Status), plain(e.Cause)}
+		if e.Silent {
+			line = append(line, "silent since "+clockTime(e.SilentSince))
+		}
+		if e.Conflict {
+			line = append(line, "in conflict")
+		}
+		fmt.Fprintln(out, line...)
+	case e.Event == "identity_conflict":
+		fmt.Fprintln(out, clockTime(e.Since), plain(e.Device), "identity conflict:", e.Flaps, "sessions replaced each other, from", plain(strings.Join(e.Addresses, " and ")))
 	case e.Event == "command":
 		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Command.Device), "command", plain(e.Command.Name), e.Command.ID, stateOf(e.Command), e.Command.Evidence)
 	default:

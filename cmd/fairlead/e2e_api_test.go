@@ -87,6 +87,9 @@ func (r ready) addDevice(t testing.TB, id, site string) string {
 // device is a device as the API shows it.
 type device struct {
 	ID, Link, Status, Cause, Model string
+	Node, Session, Address         string
+	Flaps                          int
+	Conflict, Silent               bool
 	Labels                         map[string]string
 	Commands                       []struct{ Name string }
 	Last                           map[string]struct {

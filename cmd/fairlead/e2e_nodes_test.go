@@ -2,149 +2,116 @@ package main_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"time"
-
-	"github.com/fairlead-hub/fairlead/internal/influxtest"
 )
 
-// nodes starts hubs that share a NATS server, an InfluxDB and their keys, one after the other.
-func nodes(t *testing.T, nats string, names ...string) (all []*hub) {
+// twoNodes are two hubs, each in its own process, that share a nats-server and their signing keys.
+func twoNodes(t *testing.T) [2]*hub {
 	t.Helper()
-	db := influxtest.Start(t, influxtest.Options{})
-	keys := t.TempDir()
-	for _, name := range names {
-		all = append(all, serve(t, fmt.Sprintf(`
-node: %s
+	keys, bus := t.TempDir(), natsServer(t)
+	var nodes [2]*hub
+	for i := range nodes {
+		nodes[i] = serve(t, fmt.Sprintf(`
+node: n%d
 admin: {listen: "127.0.0.1:0"}
-nats: {urls: [%q]}
-influx: {url: %q}
+influx: {embedded_listen: "127.0.0.1:0"}
 auth: {keys_dir: %q}
-bridge: {broker: {listen: ""}}
-devices: {drain_for: 500ms}
-ingest: {tags: [site]}
-`, name, nats, db.URL, keys)))
+nats: {urls: [%q]}
+bridge: {broker: {listen: ""}, connections: []}
+devices: {drain_for: 500ms, flap_limit: 3}
+`, i+1, keys, bus))
 	}
-	return all
+	return nodes
 }
 
-// addEverywhere makes a device at the first hub, and waits until the others know it.
-func addEverywhere(t *testing.T, id string, all ...*hub) (token string) {
+// everywhere waits until both nodes say the same of a device.
+func everywhere(t *testing.T, nodes [2]*hub, what, id string, is func(device) bool) {
 	t.Helper()
-	token = all[0].addDevice(t, id, "plant-1")
-	for _, h := range all[1:] {
-		until(t, id+" known everywhere", func() bool {
-			_, known := h.device(t, id)
-			return known
+	for _, h := range nodes {
+		until(t, what, func() bool {
+			d, known := h.device(t, id)
+			return known && is(d)
 		})
 	}
-	return token
 }
 
-func (h *hub) wantStatus(id, status, cause string) {
-	h.t.Helper()
-	until(h.t, fmt.Sprintf("%s %s by %s at %s", id, status, cause, h), func() bool {
-		d, _ := h.device(h.t, id)
-		return d.Status == status && d.Cause == cause
+// One device and two nodes: presence is right on both throughout, whatever the device does.
+func TestDeviceBetweenNodes(t *testing.T) {
+	nodes := twoNodes(t)
+	token := nodes[0].addDevice(t, "pump-7", "plant-1")
+	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })
+	first := nodes[0].connect(t, "pump-7", token, jsonFrames)
+	everywhere(t, nodes, "it is at the first node", "pump-7", func(d device) bool { return d.Status == "online" && d.Node == "n1" })
+	second := nodes[1].connect(t, "pump-7", token, jsonFrames)
+	first.wantClose(4500)
+	at := second.ws.LocalAddr().(*net.TCPAddr).String()
+	everywhere(t, nodes, "it is at the second node, and what the first still says does not count", "pump-7", func(d device) bool {
+		return d.Status == "online" && d.Node == "n2" && d.Address == at && !d.Conflict
 	})
-}
 
-func (l *link) obey(c frame) {
-	l.t.Helper()
-	l.say(map[string]any{"type": "accept", "id": c.ID})
-	l.say(map[string]any{"type": "result", "id": c.ID, "ok": true, "result": map[string]any{}})
-	if a := l.next("ack"); a.ID != c.ID {
-		l.t.Errorf("ack of the answer: %+v", a)
+	// It should send, and does not.
+	if status := nodes[0].ask(t, "PATCH", "/devices/pump-7", map[string]any{"expect_every": "1s"}, nil); status != http.StatusOK {
+		t.Fatalf("PATCH: %d", status)
 	}
-}
-
-// wantDone compares how a command ended, and that it did so once.
-func wantDone(t *testing.T, c command, states string) {
-	t.Helper()
-	if c.State != "succeeded" || c.states() != states {
-		t.Errorf("command ended as %s by %s, want %s", c.State, c.states(), states)
+	everywhere(t, nodes, "it is silent", "pump-7", func(d device) bool { return d.Silent && d.Status == "online" })
+	var list struct{ Devices []device }
+	if nodes[0].ask(t, "GET", "/devices?silent=true", nil, &list); len(list.Devices) != 1 || list.Devices[0].ID != "pump-7" {
+		t.Errorf("silent: %+v", list)
 	}
-}
-
-func TestHubsOnOneBusAreOne(t *testing.T) {
-	t.Parallel()
-	both := nodes(t, natsServer(t), "a", "b")
-	a, b := both[0], both[1]
-
-	// What is made at one hub is good at the other: the device, its token, the operator's token.
-	token := addEverywhere(t, "pump-1", a, b)
-	d := b.connect(t, "pump-1", token, jsonFrames)
-	a.wantStatus("pump-1", "online", "connected")
-	operator := b.ready
-	operator.AdminToken = a.AdminToken
-	if _, known := operator.device(t, "pump-1"); !known {
-		t.Error("the operator of one hub is nobody at the other")
+	second.say(map[string]any{"type": "telemetry", "seq": 1, "fields": map[string]any{"rpm": 1200}})
+	second.wantAck(1)
+	if status := nodes[0].ask(t, "PATCH", "/devices/pump-7", map[string]any{"expect_every": "1h"}, nil); status != http.StatusOK {
+		t.Fatalf("PATCH: %d", status)
 	}
+	everywhere(t, nodes, "it has spoken", "pump-7", func(d device) bool { return !d.Silent })
 
-	// The device is at one hub, the writer to InfluxDB at the other.
-	at := time.Now().Add(-time.Minute).UnixMilli()
-	d.text(fmt.Sprintf(`{"type":"telemetry","seq":1,"points":[{"measurement":"env","time":%d,"fields":{"n":1}}]}`, at))
-	d.wantAck(1)
-	a.wantRows(t, "SELECT n, site FROM env WHERE device = 'pump-1'", fmt.Sprintf("%d 1 plant-1", at*1e6))
-
-	// The operator is at one hub, the device at the other.
-	done := a.sending(t, "pump-1", "set_interval", map[string]any{"seconds": 10})
-	d.obey(d.next("command"))
-	wantDone(t, <-done, "queued sent delivered succeeded")
-
-	// The same device again, at the other hub: the newest wins.
-	second := a.connect(t, "pump-1", token, jsonFrames)
-	d.wantClose(4500)
-	done = b.sending(t, "pump-1", "set_interval", map[string]any{"seconds": 20})
-	second.obey(second.next("command"))
-	wantDone(t, <-done, "queued sent delivered succeeded")
-
-	// Disabled at one hub, closed at the other.
-	b.wantStatus("pump-1", "online", "connected")
-	if status := b.ask(t, "PATCH", "/devices/pump-1", map[string]any{"disabled": true}, nil); status != http.StatusOK {
-		t.Errorf("disable: %d", status)
+	// It is revoked at the node that it is not at.
+	asked := time.Now()
+	if status := nodes[0].ask(t, "DELETE", "/devices/pump-7/tokens", nil, nil); status != http.StatusNoContent {
+		t.Fatalf("DELETE tokens: %d", status)
 	}
 	second.wantClose(4501)
-	b.wantStatus("pump-1", "offline", "revoked")
-	a.stop()
-	b.stop()
+	t.Logf("closed at the other node %s after the revocation was asked for", time.Since(asked).Round(time.Millisecond))
+	everywhere(t, nodes, "it is off line", "pump-7", func(d device) bool { return d.Status == "offline" && d.Cause == "revoked" })
 }
 
-func TestKilledHubLeavesItsWorkToTheOther(t *testing.T) {
-	t.Parallel()
-	both := nodes(t, natsServer(t), "a", "b")
-	a, b := both[0], both[1] // a was first: it writes to InfluxDB
-	moves, stays := addEverywhere(t, "moves", a, b), addEverywhere(t, "stays", a, b)
-	d := a.connect(t, "moves", moves, jsonFrames)
-	a.connect(t, "stays", stays, jsonFrames)
-	b.wantStatus("moves", "online", "connected")
-	b.wantStatus("stays", "online", "connected")
-
-	// The hub dies with a command in the device's hands, and one more behind it.
-	first := b.sending(t, "moves", "set_interval", map[string]any{"seconds": 10})
-	c := d.next("command")
-	d.say(map[string]any{"type": "telemetry", "seq": 1, "fields": map[string]any{"n": 1}})
-	d.wantAck(1)
-	a.kill()
-	second := b.sending(t, "moves", "set_interval", map[string]any{"seconds": 20})
-
-	// The device comes back at the other hub. What it has not accepted comes again by the same id, and first.
-	d = b.connect(t, "moves", moves, jsonFrames)
-	again := d.next("command")
-	if again.ID != c.ID || again.Attempt <= c.Attempt {
-		t.Errorf("after the hub died: %+v, before %+v", again, c)
+// Two devices with one identity, one at each node, replace each other until somebody hears of it.
+func TestOneIdentityAtTwoNodes(t *testing.T) {
+	nodes := twoNodes(t)
+	token := nodes[0].addDevice(t, "pump-7", "plant-1")
+	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })
+	for i := 0; ; i++ {
+		h := nodes[i%2]
+		ws, res, err := h.dial(t, token, jsonFrames, nil)
+		if err != nil {
+			if res == nil || res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" {
+				t.Fatalf("connect %d: %v%s", i, err, refusal(res))
+			}
+			t.Logf("put off at connect %d, for %s s", i+1, res.Header.Get("Retry-After"))
+			break
+		}
+		if i > 10 {
+			t.Fatal("nobody minds")
+		}
+		defer ws.Close()
+		session := (&link{t, ws}).next("welcome").Session
+		everywhere(t, nodes, "the newest is known", "pump-7", func(d device) bool { return d.Session == session })
 	}
-	d.obey(again)
-	d.obey(d.next("command"))
-	wantDone(t, <-first, "queued sent delivered succeeded")
-	wantDone(t, <-second, "queued sent delivered succeeded")
-	b.wantStatus("moves", "online", "connected")
-
-	// What the dead hub acknowledged is written by the other, and who does not come back is off line.
-	d.say(map[string]any{"type": "telemetry", "seq": 1, "fields": map[string]any{"n": 2}})
-	d.wantAck(1)
-	until(t, "both points of moves", func() bool { return len(b.rows(t, "SELECT n FROM telemetry WHERE device = 'moves'")) == 2 })
-	b.wantStatus("stays", "offline", "node_lost")
-	b.stop()
+	everywhere(t, nodes, "the conflict is known", "pump-7", func(d device) bool { return d.Conflict && d.Flaps > 3 && d.Status == "online" })
+	var audit struct {
+		Records []struct{ Action, Target, Actor string }
+	}
+	until(t, "it is in the audit log", func() bool {
+		nodes[0].ask(t, "GET", "/audit", nil, &audit)
+		found := 0
+		for _, r := range audit.Records {
+			if r.Action == "identity_conflict" && r.Target == "pump-7" && r.Actor == "hub" {
+				found++
+			}
+		}
+		return found == 1
+	})
 }

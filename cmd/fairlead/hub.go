@@ -50,6 +50,7 @@ type hub struct {
 	hubKeys  *auth.HubKeys
 	minter   *auth.Minter
 	registry *devices.Registry
+	gate     *devices.Gate
 	handler  *devices.Handler
 
 	twin   *twin.Twin
@@ -205,7 +206,8 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	h.records = devices.NewRecords(records, h.log)
 	h.presence = devices.NewPresence(devices.PresenceOptions{
 		Node: h.node, Shared: h.shared(), Bucket: present, Stream: h.bus.JetStream(), Hub: facts, Events: h.bus.Conn(), Log: h.log,
-		Renewed: h.bus.Renewed,
+		Renewed:   h.bus.Renewed,
+		FlapLimit: h.cfg.Devices.FlapLimit, FlapWindow: h.cfg.Devices.FlapWindow, Conflicts: conflicts{h},
 	})
 	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {
 		return err
@@ -213,6 +215,9 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	h.minter = auth.NewMinter(h.hubKeys, h.cfg.Auth, nil)
 	verifier, err := auth.NewVerifier(h.cfg.Auth, h.hubKeys, h.records, nil)
 	if err != nil {
+		return err
+	}
+	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg); err != nil {
 		return err
 	}
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
@@ -266,7 +271,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
-		Node: h.node, Sink: bridgeTelemetry{h.committer}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
+		Node: h.node, Sink: bridgeTelemetry{h.committer, h.presence}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {

@@ -34,6 +34,23 @@ type (
 		Status Status `json:"status"`
 		Cause  string `json:"cause,omitempty"`
 		Since  int64  `json:"since"`
+
+		Link        string `json:"link,omitempty"`
+		Node        string `json:"node,omitempty"`
+		Address     string `json:"address,omitempty"`
+		Flaps       int    `json:"flaps,omitempty"`
+		Conflict    bool   `json:"conflict,omitempty"`
+		Silent      bool   `json:"silent,omitempty"`
+		SilentSince int64  `json:"silent_since,omitempty"`
+	}
+	// ConflictEvent says that two devices use one identity. Who hears presence hears it.
+	ConflictEvent struct {
+		Event     string   `json:"event"` // identity_conflict
+		Device    string   `json:"device"`
+		Flaps     int      `json:"flaps"`
+		Addresses []string `json:"addresses"`
+		Since     int64    `json:"since"`
+		Node      string   `json:"node"`
 	}
 	// TelemetryEvent carries points of one device.
 	TelemetryEvent struct {

@@ -39,7 +39,7 @@ func (f *fleet) List(_ context.Context, q api.DeviceQuery) (api.DevicePage, erro
 	defer f.mu.Unlock()
 	var ids []string
 	for id, d := range f.devices {
-		if q.Match(d.Labels) && (q.Status == "" || q.Status == d.Status) && strings.Contains(id, q.Text) && id > q.Cursor {
+		if q.Match(d.Labels) && (q.Status == "" || q.Status == d.Status) && (q.Silent == nil || *q.Silent == d.Silent) && strings.Contains(id, q.Text) && id > q.Cursor {
 			ids = append(ids, id)
 		}
 	}
@@ -108,6 +108,9 @@ func (f *fleet) Patch(_ context.Context, id string, p api.DevicePatch) (api.Devi
 	d.Labels = labels
 	if p.Disabled != nil {
 		d.Disabled = *p.Disabled
+	}
+	if p.ExpectEvery != nil {
+		d.ExpectEvery = *p.ExpectEvery
 	}
 	f.devices[id] = d
 	return d, nil

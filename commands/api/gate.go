@@ -279,6 +279,9 @@ func (a *API) record(ctx context.Context, rec Record) error {
 	return nil
 }
 
+// Audit records what the hub itself noticed or did. It returns once the record is on disk.
+func (a *API) Audit(ctx context.Context, rec Record) error { return a.record(ctx, rec) }
+
 // recordOutcome puts a change and what became of it into the audit log, before it is answered. Refused changes of
 // callers whom the hub does not know are bounded, so that nobody can fill the log.
 func (a *API) recordOutcome(c *call, status int, err error) error {

@@ -46,6 +46,10 @@ func (a *API) getDevices(c *call) (*reply, error) {
 	if status != "" && status != Online && status != Offline && status != Never {
 		return nil, &Invalid{Code: "invalid_parameter", Path: "status", Detail: fmt.Sprintf("status %q is not one of online, offline, never", status)}
 	}
+	silent, err := optionalBool(q, "silent")
+	if err != nil {
+		return nil, err
+	}
 	text := q.Get("q")
 	if len(text) > maxText {
 		return nil, &Invalid{Code: "invalid_parameter", Path: "q", Detail: fmt.Sprintf("q has more than %d bytes", maxText)}
@@ -53,7 +57,7 @@ func (a *API) getDevices(c *call) (*reply, error) {
 	found, err := a.opts.Devices.List(c.Context(), DeviceQuery{
 		Selector: joinSelectors(append([]selector.Selector{sel}, c.who.bind...)),
 		Match:    func(labels map[string]string) bool { return sel.Match(labels) && c.who.sees(labels) },
-		Status:   status, Text: text, Page: p,
+		Status:   status, Text: text, Silent: silent, Page: p,
 	})
 	if err != nil {
 		return nil, err
@@ -149,6 +153,10 @@ func (a *API) patchDevice(c *call) (*reply, error) {
 			return nil, err
 		}
 	}
+	var err error
+	if p.ExpectEvery, err = expectation(p.ExpectEvery); err != nil {
+		return nil, err
+	}
 	id := c.PathValue("id")
 	if c.who.bounded() && !c.who.sees(a.patched(id, p)) {
 		return nil, a.outside(c, "the device with these labels")
@@ -158,6 +166,22 @@ func (a *API) patchDevice(c *call) (*reply, error) {
 		return nil, err
 	}
 	return ok(tidy(d)), nil
+}
+
+// expectation writes what was asked for as Go reads it.
+func expectation(every *string) (*string, error) {
+	if every == nil || *every == "" || *every == NeverExpected {
+		return every, nil
+	}
+	d, err := duration("expect_every", *every)
+	if err != nil {
+		return nil, err
+	}
+	if d < time.Second {
+		return nil, &Invalid{Code: "invalid_duration", Path: "expect_every", Detail: "expect_every " + *every + ": want at least 1s, never, or nothing"}
+	}
+	text := d.String()
+	return &text, nil
 }
 
 func (a *API) patched(id string, p DevicePatch) map[string]string {

@@ -32,6 +32,19 @@ func page(q url.Values) (Page, error) {
 	return p, nil
 }
 
+// optionalBool reads true or false; absent is nil.
+func optionalBool(q url.Values, name string) (*bool, error) {
+	s := q.Get(name)
+	if s == "" {
+		return nil, nil
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return nil, &Invalid{Code: "invalid_parameter", Path: name, Detail: fmt.Sprintf("%s %q is neither true nor false", name, s)}
+	}
+	return &b, nil
+}
+
 // duration reads 90s, 1h30m or 30d.
 func duration(path, s string) (time.Duration, error) {
 	var d time.Duration

@@ -45,6 +45,7 @@ type DeviceQuery struct {
 	Match    func(labels map[string]string) bool
 	Status   Status // empty: any
 	Text     string // in id, model or a label's value
+	Silent   *bool  // nil: any
 	Page
 }
 
@@ -78,7 +79,12 @@ type NewKey struct {
 type DevicePatch struct {
 	Labels   map[string]*string `json:"labels,omitempty"`
 	Disabled *bool              `json:"disabled,omitempty"`
+	// ExpectEvery is how often telemetry is expected: a duration, "never", or "" for what the configuration says.
+	ExpectEvery *string `json:"expect_every,omitempty"`
 }
+
+// NeverExpected is the ExpectEvery of a device that nothing is expected of, whatever the configuration says.
+const NeverExpected = "never"
 
 // History answers what a device measured.
 type History interface {

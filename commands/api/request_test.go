@@ -63,6 +63,9 @@ func TestBadBodies(t *testing.T) {
 		"token in the query":  {"GET", "/session?token=x", ``, "unknown_parameter", "token", 400},
 		"limit":               {"GET", "/devices?limit=1001", ``, "invalid_parameter", "limit", 400},
 		"status":              {"GET", "/devices?status=up", ``, "invalid_parameter", "status", 400},
+		"silent":              {"GET", "/devices?silent=maybe", ``, "invalid_parameter", "silent", 400},
+		"expect":              {"PATCH", "/devices/pump-7", `{"expect_every":"often"}`, "invalid_duration", "expect_every", 400},
+		"expect too often":    {"PATCH", "/devices/pump-7", `{"expect_every":"1ms"}`, "invalid_duration", "expect_every", 400},
 		"selector":            {"GET", "/devices?selector=%3Dx", ``, "invalid_selector", "selector", 400},
 		"command state":       {"GET", "/commands?state=done", ``, "invalid_parameter", "state", 400},
 		"from":                {"GET", "/devices/pump-7/telemetry?from=yesterday", ``, "invalid_time", "from", 400},
@@ -246,6 +249,12 @@ func TestDeviceShapes(t *testing.T) {
 	if got := string(h.call(admin, "GET", "/api/v1/devices/new-1", nil).want(200).raw); got !=
 		`{"id":"new-1","labels":{},"disabled":false,"created":1,"status":"never","keys":[],"commands":[]}`+"\n" {
 		t.Errorf("a bare device is %s", got)
+	}
+	for asked, told := range map[string]string{"60s": "1m0s", "1d": "24h0m0s", "never": "never", "": ""} {
+		got := h.call(admin, "PATCH", "/api/v1/devices/new-1", object{"expect_every": asked}).want(200)
+		if every, _ := got.json()["expect_every"].(string); every != told {
+			t.Errorf("expect_every %q is %q, want %q", asked, every, told)
+		}
 	}
 }
 

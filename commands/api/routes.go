@@ -16,7 +16,7 @@ func (a *API) routes() []endpoint {
 		{name: "readSession", method: "GET", path: "/session", need: Viewer, scope: anyone, handle: a.getSession},
 		{name: "signOut", method: "DELETE", path: "/session", need: Viewer, scope: anyone, change: "session.delete", handle: a.deleteSession},
 
-		{name: "listDevices", method: "GET", path: "/devices", need: Viewer, scope: filtered, query: with("selector", "status", "q"), handle: a.getDevices},
+		{name: "listDevices", method: "GET", path: "/devices", need: Viewer, scope: filtered, query: with("selector", "status", "silent", "q"), handle: a.getDevices},
 		{name: "createDevice", method: "POST", path: "/devices", need: Admin, scope: filtered, change: "device.create", handle: a.postDevice},
 		{name: "readDevice", method: "GET", path: "/devices/{id}", need: Viewer, scope: byDevice, handle: a.getDevice},
 		{name: "changeDevice", method: "PATCH", path: "/devices/{id}", need: Admin, scope: byDevice, change: "device.change", handle: a.patchDevice},

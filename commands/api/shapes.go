@@ -18,9 +18,18 @@ type Device struct {
 	Session  string            `json:"session,omitempty"`
 	Epoch    uint64            `json:"epoch,omitempty"`
 	Node     string            `json:"node,omitempty"`
-	Keys     []Key             `json:"keys"`
-	Commands []CommandSpec     `json:"commands"`
-	Last     map[string]Value  `json:"last,omitempty"` // by measurement.field
+	Address  string            `json:"address,omitempty"` // with its port if that is known
+
+	Flaps    int  `json:"flaps,omitempty"`    // sessions that replaced a live one in the last window
+	Conflict bool `json:"conflict,omitempty"` // so many that two devices use this identity
+
+	ExpectEvery string `json:"expect_every,omitempty"` // telemetry is expected so often
+	Silent      bool   `json:"silent,omitempty"`       // none came for longer
+	SilentSince int64  `json:"silent_since,omitempty"` // when the last came
+
+	Keys     []Key            `json:"keys"`
+	Commands []CommandSpec    `json:"commands"`
+	Last     map[string]Value `json:"last,omitempty"` // by measurement.field
 }
 
 // Status says whether a device is on the line.

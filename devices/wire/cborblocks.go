@@ -110,19 +110,3 @@ func (d *Decoder) cborColumn(key []byte, first bool) *Reject {
 	}
 	return d.endColumn(key, row)
 }
-
-// number reads any number.
-func (c *cborScanner) number() (float64, bool) {
-	major, info, v, ok := c.head()
-	switch {
-	case !ok:
-		return 0, false
-	case major == cborUint:
-		return float64(v), true
-	case major == cborNegint:
-		return -1 - float64(v), true
-	case major != cborSimple:
-		return 0, false
-	}
-	return simpleFloat(info, v)
-}

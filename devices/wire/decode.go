@@ -95,11 +95,7 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 	}
 	s.pos++
 	var seen uint8
-	var later [6]struct {
-		key uint8
-		pos int
-	}
-	waiting := 0
+	var later deferred
 	for n := 0; ; n++ {
 		another, ok := s.more('}', n)
 		if !ok {
@@ -117,27 +113,8 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 			return "", &Reject{Code: InvalidFrame, Message: "frame: " + string(name) + " is there twice", Path: string(name)}
 		}
 		seen |= key
-		switch {
-		case key == keyType:
-			if kind, rej = d.frameType(); rej != nil {
-				return "", rej
-			}
-		case key == keySeq && (kind == "telemetry" || kind == ""):
-			if rej = d.seq(); rej != nil {
-				return "", rej
-			}
-		case key != 0 && key != keySeq && kind == "telemetry":
-			if rej = d.body(key); rej != nil {
-				return "", rej
-			}
-		default:
-			if key > keySeq {
-				later[waiting%len(later)].key, later[waiting%len(later)].pos = key, s.pos
-				waiting++
-			}
-			if !s.skip(1) {
-				return "", d.syntax()
-			}
+		if kind, rej = d.envelopeMember(kind, key, &later); rej != nil {
+			return "", rej
 		}
 	}
 	if s.peek() != 0 || s.pos < len(s.in) {
@@ -152,13 +129,42 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 	if kind != "telemetry" {
 		return kind, nil
 	}
-	for i := range min(waiting, len(later)) {
-		s.pos = later[i].pos
-		if rej = d.body(later[i].key); rej != nil {
+	for _, m := range later.members[:later.n] {
+		s.pos = m.pos
+		if rej = d.body(m.key); rej != nil {
 			return "", rej
 		}
 	}
 	return kind, d.shape(seen)
+}
+
+// deferred are the members that came before the type, and where: each key of a body at most once.
+type deferred struct {
+	members [6]struct {
+		key uint8
+		pos int
+	}
+	n int
+}
+
+// envelopeMember reads one member of the outer object, or puts it off until the type is known.
+func (d *Decoder) envelopeMember(kind string, key uint8, later *deferred) (string, *Reject) {
+	switch {
+	case key == keyType:
+		return d.frameType()
+	case key == keySeq && (kind == "telemetry" || kind == ""):
+		return kind, d.seq()
+	case key > keySeq && kind == "telemetry":
+		return kind, d.body(key)
+	}
+	if key > keySeq {
+		later.members[later.n].key, later.members[later.n].pos = key, d.s.pos
+		later.n++
+	}
+	if !d.s.skip(1) {
+		return "", d.syntax()
+	}
+	return kind, nil
 }
 
 // shape checks that the frame is of the short or the full form.

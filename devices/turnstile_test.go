@@ -12,22 +12,22 @@ import (
 	"github.com/fairlead-hub/fairlead/devices"
 )
 
-// behindGate serves handler behind a gate and returns its address.
-func behindGate(t *testing.T, handler http.Handler) string {
+// behindTurnstile serves handler behind a turnstile and returns its address.
+func behindTurnstile(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate := devices.NewGate()
+	stile := devices.NewTurnstile()
 	srv := &http.Server{
-		Handler:     gate.Handler(handler, func(r *http.Request) bool { return r.URL.Path == "/device" }),
-		ConnContext: gate.Context, ConnState: gate.State,
+		Handler:     stile.Handler(handler, func(r *http.Request) bool { return r.URL.Path == "/device" }),
+		ConnContext: stile.Context, ConnState: stile.State,
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = srv.Serve(gate.Listen(ln)) // says that it was closed
+		_ = srv.Serve(stile.Listen(ln)) // says that it was closed
 	}()
 	t.Cleanup(func() {
 		srv.Close()
@@ -61,11 +61,11 @@ func wantAnswer(t *testing.T, conn net.Conn) {
 	}
 }
 
-func TestGateLetsConnectsThroughAFewAtATime(t *testing.T) {
+func TestTurnstileLetsConnectsThroughAFewAtATime(t *testing.T) {
 	turns := max(runtime.GOMAXPROCS(0)-1, 1)
 	var inside, most atomic.Int64
 	entered, leave := make(chan struct{}), make(chan struct{})
-	addr := behindGate(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	addr := behindTurnstile(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if n := inside.Add(1); n > most.Load() {
 			most.Store(n)
 		}
@@ -95,9 +95,9 @@ func TestGateLetsConnectsThroughAFewAtATime(t *testing.T) {
 	}
 }
 
-func TestGateIsNotHeldByWhoWaits(t *testing.T) {
+func TestTurnstileIsNotHeldByWhoWaits(t *testing.T) {
 	hold := make(chan struct{})
-	addr := behindGate(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	addr := behindTurnstile(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
 			<-hold
 		}
