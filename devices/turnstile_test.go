@@ -36,7 +36,7 @@ func behindTurnstile(t *testing.T, handler http.Handler) string {
 	return ln.Addr().String()
 }
 
-func ask(t *testing.T, addr, path string) net.Conn {
+func asking(t *testing.T, addr, path string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestTurnstileLetsConnectsThroughAFewAtATime(t *testing.T) {
 	}))
 	var all []net.Conn
 	for range 4 * turns {
-		all = append(all, ask(t, addr, "/device"))
+		all = append(all, asking(t, addr, "/device"))
 	}
 	for range turns {
 		<-entered
@@ -115,9 +115,9 @@ func TestTurnstileIsNotHeldByWhoWaits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		long = append(long, ask(t, addr, "/long"))
+		long = append(long, asking(t, addr, "/long"))
 	}
-	wantAnswer(t, ask(t, addr, "/device"))
+	wantAnswer(t, asking(t, addr, "/device"))
 	close(hold)
 	for _, conn := range long {
 		wantAnswer(t, conn)
