@@ -56,9 +56,6 @@ func (r *Router) create(ctx context.Context, q *Request, o *order) (Command, err
 // or what to wait for while that is being made.
 func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, busy chan struct{}, known string, err error) {
 	node, online := r.presence.Node(q.Device)
-	if q.OnlineOnly && !online {
-		return nil, nil, "", ErrOffline
-	}
 	now := time.Now()
 	e := r.entry(created, "")
 	e.Time, e.Actor = now.UnixMilli(), q.Actor
@@ -78,7 +75,10 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 	r.mu.Lock()
 	var p *pipe
 	if busy, known, err = r.keyLocked(&ord, now); err == nil && busy == nil && known == "" {
-		p, err = r.roomLocked(q.Device)
+		if p, err = r.roomLocked(q.Device); err == nil && q.OnlineOnly && !online {
+			r.tidyLocked(p)
+			p, err = nil, ErrOffline
+		}
 	}
 	if p == nil {
 		r.mu.Unlock()

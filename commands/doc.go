@@ -53,7 +53,7 @@
 // there until it has ended. After a restart a node folds from a durable floor (bucket hub, key commands.floor): below
 // it every command has ended and no idempotency key counts any more. Keys live in the created entries: durable with
 // the command, and in one order for all nodes. When the log nears its size the oldest ended commands are forgotten
-// early; open ones never are.
+// early; open ones never are, and one that waits for long keeps only the past of its own device.
 //
 // # Several nodes
 //

@@ -86,6 +86,6 @@ func (r *Router) CheckParams(schema, params string) error {
 
 // Trim makes room if the log is nearly full.
 func (r *Router) Trim(ctx context.Context) error {
-	_, err := r.history.trim(ctx, r.lowest())
+	_, err := r.history.trim(ctx, r.pinned())
 	return err
 }

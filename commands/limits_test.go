@@ -146,6 +146,49 @@ func TestTrimKeepsOpenCommands(t *testing.T) {
 	}
 }
 
+// A command that waits for weeks pins what lies behind it only for its own device.
+func TestTrimGoesAroundWhatWaits(t *testing.T) {
+	f := newFleet(t)
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1")
+	defer stop()
+	f.add("d", obey)
+	f.add("off", obey)
+	f.connect("d", "n1")
+	open := create(t, r, commands.Request{Device: "off"})
+	var ended []string
+	for range 40 {
+		ended = append(ended, wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded).ID)
+	}
+	later := create(t, r, commands.Request{Device: "off"})
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillLog(t, b, int64(float64(info.State.Bytes)*1.05))
+	for range 3 {
+		if err := r.Trim(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.ForgetRecent()
+	if _, err := r.Command(within(t), ended[0]); !errors.Is(err, commands.ErrNotFound) {
+		t.Errorf("the oldest: %v", err)
+	}
+	if c, err := r.Command(within(t), ended[len(ended)-1]); err != nil || c.State != commands.Succeeded {
+		t.Errorf("the youngest: %v %s", err, show(c))
+	}
+	f.connect("off", "n1")
+	for _, id := range []string{open.ID, later.ID} {
+		wantFinal(t, r, id, commands.Succeeded)
+	}
+}
+
 func TestMessageCountsOnce(t *testing.T) {
 	// A publish was repeated because its ack was lost: the log has it twice.
 	f := newFleet(t)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -215,30 +214,3 @@ func (h *history) saveFloor(ctx context.Context, f floor) error {
 	}
 	return nil
 }
-
-// trim makes room when the log nears its limit: the oldest fifth goes, but nothing at or above keep. It returns the
-// first sequence left, or 0 if there was room.
-func (h *history) trim(ctx context.Context, keep uint64) (uint64, error) {
-	info, err := h.stream.Info(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("trim command log: %w", err)
-	}
-	st, limit := info.State, info.Config.MaxBytes
-	if limit <= 0 || float64(st.Bytes) < trimAt*float64(limit) {
-		return 0, nil
-	}
-	upTo := min(st.FirstSeq+(st.LastSeq-st.FirstSeq)/trimShare+1, keep)
-	if upTo <= st.FirstSeq {
-		return 0, nil
-	}
-	if err := h.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo)); err != nil {
-		return 0, fmt.Errorf("trim command log: %w", err)
-	}
-	return upTo, nil
-}
-
-const (
-	trimAt    = 0.9
-	trimShare = 5
-	trimEvery = 2 * time.Second
-)

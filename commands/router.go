@@ -273,7 +273,7 @@ func (r *Router) keepFloor(ctx context.Context) {
 				r.log.Warn("store floor of the command log", "err", err)
 			}
 		case <-trim.C:
-			first, err := r.history.trim(ctx, r.lowest())
+			first, err := r.history.trim(ctx, r.pinned())
 			if err != nil && ctx.Err() == nil {
 				r.log.Warn("trim command log", "err", err)
 			}
@@ -303,12 +303,6 @@ func (r *Router) storeFloor(ctx context.Context) error {
 	}
 	r.ledger.stored = f.Floor
 	return nil
-}
-
-func (r *Router) lowest() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ledger.lowest()
 }
 
 // follow reads what other nodes write, in the log's order.

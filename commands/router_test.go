@@ -328,6 +328,26 @@ func TestIdempotencyKeys(t *testing.T) {
 	}
 }
 
+// An operator whose first answer was lost asks again with the key, also when the device has gone meanwhile.
+func TestKeyOfACommandForNowOrNever(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	f.add("d", obey)
+	f.connect("d", "n1")
+	q := commands.Request{Device: "d", OnlineOnly: true, Actor: "ann", IdempotencyKey: "once"}
+	c := wantFinal(t, r, create(t, r, q).ID, commands.Succeeded)
+	f.disconnect("d")
+	if again := create(t, r, q); again.ID != c.ID {
+		t.Errorf("asked again: %s, want %s", again.ID, c.ID)
+	}
+	q.IdempotencyKey = "another"
+	q.Name = "set"
+	if _, err := r.Create(within(t), q); !errors.Is(err, commands.ErrOffline) {
+		t.Errorf("off line: %v", err)
+	}
+	wantEmpty(t, r)
+}
+
 func TestRestartKeepsOpenCommands(t *testing.T) {
 	dir := t.TempDir()
 	f := newFleet(t)

@@ -155,6 +155,7 @@ type Commands struct {
 	DrainPerSecond int           `yaml:"drain_per_second"`
 	MaxOpen        int           `yaml:"max_open"`
 	ParamsBytes    int           `yaml:"params_bytes"`
+	LogBytes       int64         `yaml:"log_bytes"`
 	Keep           time.Duration `yaml:"keep"`
 	Approve        []Approval    `yaml:"approve"`
 }

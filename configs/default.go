@@ -75,6 +75,7 @@ func Default() Config {
 			DrainPerSecond: 10,
 			MaxOpen:        500_000,
 			ParamsBytes:    32 << 10,
+			LogBytes:       1 << 30,
 			Keep:           90 * Day,
 		},
 		Bridge: Bridge{

@@ -246,6 +246,7 @@ func (c *Config) checkCommands(fs *faults) {
 	fs.between("commands.max_timeout", k.MaxTimeout, time.Second, 30*Day)
 	fs.between("commands.default_timeout", k.DefaultTimeout, time.Second, k.MaxTimeout)
 	fs.between("commands.keep", k.Keep, time.Hour, 3650*Day)
+	fs.check(k.LogBytes >= 16<<20, "commands.log_bytes", k.LogBytes, "must be at least 16777216")
 	fs.positive("commands.queue_per_device", int64(k.QueuePerDevice))
 	fs.positive("commands.drain_per_second", int64(k.DrainPerSecond))
 	fs.positive("commands.sent_per_device", int64(k.SentPerDevice))

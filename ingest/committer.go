@@ -116,6 +116,7 @@ func New(o Options) (*Committer, error) {
 	if c.live == nil {
 		c.live = func(string, *wire.Telemetry) {}
 	}
+	c.types.changed = c.retype
 	c.room.L = &c.mu
 	return c, nil
 }

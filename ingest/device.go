@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/fnv"
 	"hash/maphash"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,17 @@ func (d *device) addSlotLocked(measurement, name []byte, k kind) *slot {
 	s.slots = append(s.slots, f)
 	d.fields++
 	return f
+}
+
+// unsettle forgets a field of the device, so that its type is looked up again.
+func (d *device) unsettle(measurement, field string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.shapeLocked([]byte(measurement))
+	if f, at := s.slot([]byte(field), 0); f != nil {
+		s.slots = slices.Delete(s.slots, at, at+1)
+		d.fields--
+	}
 }
 
 var seriesSeed = maphash.MakeSeed()

@@ -109,7 +109,7 @@ func appendInteger(dst, lit []byte) ([]byte, string) {
 	}
 	f, err := strconv.ParseFloat(string(lit), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
-		return dst, "must be an integer: ingest.integer_fields says so"
+		return dst, "must be an integer, as which the field is stored"
 	}
 	return append(strconv.AppendInt(dst, int64(f), 10), 'i'), ""
 }

@@ -235,7 +235,7 @@ func (s *Source) fieldSet(t *wire.Telemetry, i int, shape *shape) *wire.Reject {
 				return rej
 			}
 		}
-		k := s.kindOf(f, known)
+		k := s.kindOf(p, f, known)
 		if known != nil && known.kind != k {
 			return s.conflict(t, i, j, known.kind, k)
 		}
@@ -261,7 +261,7 @@ func (s *Source) checkField(t *wire.Telemetry, i, j int, known *slot) *wire.Reje
 		if why := nameFault(f.Key); why != "" {
 			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
 		}
-		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), s.kindOf(f, nil)})
+		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), s.kindOf(p, f, nil)})
 	}
 	for _, other := range p.Fields[:j] {
 		if bytes.Equal(other.Key, f.Key) {
@@ -277,11 +277,19 @@ func (s *Source) conflict(t *wire.Telemetry, i, j int, have, got kind) *wire.Rej
 		"is "+kindNames[got]+", but "+string(p.Measurement)+"."+string(p.Fields[j].Key)+" is stored as "+kindNames[have])
 }
 
-// kindOf is the type as which a field would be stored. A known number keeps its flavour, so that the patterns of
-// integer_fields are matched once per field and not once per point.
-func (s *Source) kindOf(f *wire.Field, known *slot) kind {
-	if f.Kind == wire.Number && known != nil && (known.kind == kindFloat || known.kind == kindInteger) {
-		return known.kind
+// kindOf is the type as which a field would be stored. A settled number keeps its flavour; the patterns of integer_fields
+// say only how one is settled.
+func (s *Source) kindOf(p *wire.Point, f *wire.Field, known *slot) kind {
+	if f.Kind == wire.Number {
+		have := kind(0)
+		if known != nil {
+			have = known.kind
+		} else {
+			have = s.c.types.of(p.Measurement, f.Key)
+		}
+		if have == kindFloat || have == kindInteger {
+			return have
+		}
 	}
 	return kindOf(f.Kind, f.Kind == wire.Number && len(s.c.rules.integers) > 0 && s.c.rules.integer(string(f.Key)))
 }

@@ -98,7 +98,9 @@ func TestFirstTypeWinsOnEveryNodeAndAfterARestart(t *testing.T) {
 	if err := again.Seed(t.Context(), []ingest.FieldType{{"telemetry", "old", "integer"}}); err != nil {
 		t.Fatal(err)
 	}
-	wantReject(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"old":1}}`, wire.TypeConflict, "fields.old")
+	wantReject(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"old":"1"}}`, wire.TypeConflict, "fields.old")
+	wantReject(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"old":1.5}}`, wire.InvalidField, "fields.old")
+	wantTaken(t, again.Open("e", nil, nil), `{"type":"telemetry","seq":1,"fields":{"old":1}}`) // as the integer that is stored
 	// Without the bucket nobody remembers: the control of what this test claims.
 	alone, _ := startCommitter(t, b.JetStream(), nil)
 	wantTaken(t, alone.Open("f", nil, nil), `{"type":"telemetry","seq":1,"fields":{"temp":"21"}}`)

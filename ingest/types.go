@@ -16,17 +16,24 @@ import (
 // of it. So the first type wins here, before the ack, for all nodes and across restarts: it is kept in a bucket that every
 // node watches into memory. It also counts fields and series, which bounds them.
 type types struct {
-	bucket jetstream.KeyValue // nil: this process alone
-	limit  int
-	series atomic.Int64
+	bucket  jetstream.KeyValue // nil: this process alone
+	limit   int
+	changed func(measurement, field string) // a settled type is another now, or none
+	series  atomic.Int64
 
 	mu     sync.RWMutex
-	kinds  map[string]map[string]kind // measurement -> field -> kind; guarded by mu
-	fields int                        // guarded by mu
+	kinds  map[string]map[string]settled // measurement -> field; guarded by mu
+	fields int                           // that have a type; guarded by mu
+}
+
+// settled is the type of a field, 0 of one that an operator forgot, and the revision of the bucket that says so.
+type settled struct {
+	kind kind
+	at   uint64
 }
 
 func newTypes(bucket jetstream.KeyValue, limit int) *types {
-	return &types{bucket: bucket, kinds: make(map[string]map[string]kind), limit: limit}
+	return &types{bucket: bucket, kinds: make(map[string]map[string]settled), limit: limit, changed: func(string, string) {}}
 }
 
 // errTooManyFields says that the registry is full.
@@ -36,7 +43,7 @@ var errTooManyFields = errors.New("the hub holds as many different fields as ing
 func (t *types) of(measurement, field []byte) kind {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.kinds[string(measurement)][string(field)]
+	return t.kinds[string(measurement)][string(field)].kind
 }
 
 // claimTimeout bounds one write to the bucket.
@@ -50,42 +57,88 @@ func (t *types) claim(ctx context.Context, measurement, field string, k kind) er
 	if full {
 		return errTooManyFields
 	}
+	at := uint64(0)
 	if t.bucket != nil {
 		ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 		defer cancel()
 		key := typeKey(measurement, field)
-		_, err := t.bucket.Create(ctx, key, []byte{byte('0' + k)})
+		var err error
+		at, err = t.bucket.Create(ctx, key, writeKind(k))
 		if errors.Is(err, jetstream.ErrKeyExists) {
 			var e jetstream.KeyValueEntry
 			if e, err = t.bucket.Get(ctx, key); err == nil {
-				k = readKind(e.Value())
+				k, at = readKind(e.Value()), e.Revision()
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("settle the type of %s.%s: %w", measurement, field, err)
 		}
 	}
-	t.settle(measurement, field, k)
+	t.settle(measurement, field, settled{k, at})
 	return nil
 }
 
-// settle takes a type into memory.
-func (t *types) settle(measurement, field string, k kind) {
+// settle takes a type into memory, unless a later one is there.
+func (t *types) settle(measurement, field string, now settled) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	fields := t.kinds[measurement]
 	if fields == nil {
-		fields = make(map[string]kind)
+		fields = make(map[string]settled)
 		t.kinds[measurement] = fields
 	}
-	if fields[field] == 0 {
-		t.fields++
+	was := fields[field]
+	if now.at < was.at {
+		t.mu.Unlock()
+		return
 	}
-	fields[field] = k
+	fields[field] = now
+	switch {
+	case was.kind == 0 && now.kind != 0:
+		t.fields++
+	case was.kind != 0 && now.kind == 0:
+		t.fields--
+	}
+	t.mu.Unlock()
+	if was.kind != 0 && was.kind != now.kind {
+		t.changed(measurement, field)
+	}
+}
+
+// set changes the type of a field, for all nodes.
+func (t *types) set(ctx context.Context, measurement, field string, k kind) error {
+	at := uint64(0)
+	if t.bucket != nil {
+		ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+		defer cancel()
+		var err error
+		if at, err = t.bucket.Put(ctx, typeKey(measurement, field), writeKind(k)); err != nil {
+			return fmt.Errorf("set the type of %s.%s: %w", measurement, field, err)
+		}
+	}
+	t.settle(measurement, field, settled{k, at})
+	return nil
+}
+
+// forget leaves the type of a field to whoever sends it next, on all nodes.
+func (t *types) forget(ctx context.Context, measurement, field string) error {
+	if t.bucket != nil {
+		ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+		defer cancel()
+		if err := t.bucket.Delete(ctx, typeKey(measurement, field)); err != nil {
+			return fmt.Errorf("forget the type of %s.%s: %w", measurement, field, err)
+		}
+	}
+	t.mu.RLock()
+	at := t.kinds[measurement][field].at
+	t.mu.RUnlock()
+	t.settle(measurement, field, settled{0, at}) // what follows the bucket brings the revision of the removal
+	return nil
 }
 
 // typeKey names a field in the bucket. Names of points hold no slash.
 func typeKey(measurement, field string) string { return measurement + "/" + field }
+
+func writeKind(k kind) []byte { return []byte{byte('0' + k)} }
 
 func readKind(v []byte) kind {
 	if len(v) == 1 && v[0] > '0' && v[0] <= '0'+byte(kindText) {
@@ -114,15 +167,25 @@ func (t *types) watch(ctx context.Context, known func()) error {
 				return ctx.Err()
 			case e == nil:
 				known()
-			case e.Operation() == jetstream.KeyValuePut:
-				if m, f, ok := strings.Cut(e.Key(), "/"); ok {
-					t.settle(m, f, readKind(e.Value()))
-				}
+			default:
+				t.take(e)
 			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+func (t *types) take(e jetstream.KeyValueEntry) {
+	m, f, ok := strings.Cut(e.Key(), "/")
+	if !ok {
+		return
+	}
+	now := settled{at: e.Revision()}
+	if e.Operation() == jetstream.KeyValuePut {
+		now.kind = readKind(e.Value())
+	}
+	t.settle(m, f, now)
 }
 
 // addSeries counts one more series, if there is room.
@@ -132,24 +195,4 @@ func (t *types) addSeries() bool {
 		return false
 	}
 	return true
-}
-
-// FieldType is the type of a field as InfluxDB names it: float, integer, boolean or string.
-type FieldType struct{ Measurement, Field, Type string }
-
-// Seed settles the types of fields that the store already holds and the registry does not know. Fields of other programs
-// whose names no device may use are left out.
-func (c *Committer) Seed(ctx context.Context, stored []FieldType) error {
-	for _, f := range stored {
-		for k, name := range kindNames {
-			if name != f.Type || nameFault([]byte(f.Measurement)) != "" || nameFault([]byte(f.Field)) != "" ||
-				c.types.of([]byte(f.Measurement), []byte(f.Field)) != 0 {
-				continue
-			}
-			if err := c.types.claim(ctx, f.Measurement, f.Field, k); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -24,11 +24,14 @@ const WriterConsumer = "influx-writer"
 const (
 	writeBytes   = 8 << 20                // of one write to the store
 	heldBytes    = 64 << 20               // of batches in memory, all lanes together
-	laneQueue    = 64                     // batches waiting in one lane
 	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
 	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
+	purgeBehind  = time.Second            // instead, while the writer catches up
 	maxUnwritten = 4096                   // batches out of the log and not yet acked
-	watchEvery   = time.Second            // how often the lag is measured
+	// laneQueue is how many batches wait in one lane: all that may be out of the log. Many small ones make one write, and a
+	// lane that writes must not keep the others from being dealt theirs.
+	laneQueue  = maxUnwritten
+	watchEvery = time.Second // how often the lag is measured
 )
 
 // Log is the stream of the bus from which the writer reads.
@@ -368,6 +371,7 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	var cut uint64
+	var last time.Time
 	told := false
 	for {
 		select {
@@ -375,9 +379,11 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !w.acked.Swap(false) {
+		// To cut within a block writes the rest of it anew, and nothing is committed meanwhile: rarely, while much is cut.
+		if w.Lag() > purgeBehind && time.Since(last) < purgeBehind || !w.acked.Swap(false) {
 			continue
 		}
+		last = time.Now()
 		info, err := cons.Info(ctx)
 		if err != nil {
 			w.acked.Store(true)

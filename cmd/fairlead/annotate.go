@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,7 +21,7 @@ const annotationMeasurement = "command"
 
 // maxAnnotations wait for the log; what comes when it is full is left out and counted. A command never waits for its
 // annotation.
-const maxAnnotations = 4096
+const maxAnnotations = 16_384
 
 // annotations writes when commands began and ended into the telemetry log: one point each, with the device as tag and
 // id, name, state and actor as fields.
@@ -53,21 +54,36 @@ func (a *annotations) Annotate(c commands.Command) {
 	}
 }
 
+// annotateEvery is how long annotations wait for company. Each by itself would cost the disk a sync of its own, just when
+// the command that it speaks of needs one; they carry their own times.
+const annotateEvery = 200 * time.Millisecond
+
 // Run writes until ctx ends, and then what waits.
 func (a *annotations) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		select {
+		case c := <-a.queue:
+			select {
+			case <-time.After(annotateEvery):
+			case <-ctx.Done():
+			}
+			a.write(c)
+			a.writeAll()
+		case <-ctx.Done():
+		}
+	}
+	a.writeAll()
+	return nil
+}
+
+// writeAll writes what waits now.
+func (a *annotations) writeAll() {
 	for {
 		select {
 		case c := <-a.queue:
 			a.write(c)
-		case <-ctx.Done():
-			for {
-				select {
-				case c := <-a.queue:
-					a.write(c)
-				default:
-					return nil
-				}
-			}
+		default:
+			return
 		}
 	}
 }

@@ -40,7 +40,7 @@ type echoAnswer struct {
 
 func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec echoSpec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	if err := readSpec(ctx, in, &spec, settling(out)); err != nil {
 		return err
 	}
 	o := load.EchoOptions{ReadBuffer: spec.ReadBuffer, Welcome: spec.Welcome}

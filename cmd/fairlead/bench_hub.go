@@ -81,7 +81,7 @@ func (s hubSpec) config() configs.Config {
 
 func runHubPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec hubSpec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	if err := readSpec(ctx, in, &spec, settling(out)); err != nil {
 		return err
 	}
 	cfg := spec.config()

@@ -25,28 +25,27 @@ type influxd struct {
 // influxDatabase is the bucket that the hub writes to.
 const influxDatabase = "telemetry"
 
-// influxdPath finds influxd in PATH, or where "go install" puts it.
-func influxdPath() (string, error) {
-	if p, err := exec.LookPath("influxd"); err == nil {
+// goTool finds a program in PATH, or where "go install" puts it.
+func goTool(name, install string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil {
 		return p, nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("find influxd: %w", err)
+		return "", fmt.Errorf("find %s: %w", name, err)
 	}
-	for _, dir := range []string{os.Getenv("GOBIN"), filepath.Join(os.Getenv("GOPATH"), "bin"), filepath.Join(home, "go", "bin")} {
-		p := filepath.Join(dir, "influxd")
+	for _, dir := range []string{os.Getenv("GOBIN"), filepath.Join(os.Getenv("GOPATH"), "bin"), filepath.Join(home, "go", "bin"), "/usr/sbin"} {
+		p := filepath.Join(dir, name)
 		if _, err := os.Stat(p); err == nil && filepath.IsAbs(p) {
 			return p, nil
 		}
 	}
-	return "", errors.New("influxd 1.8.10 is neither in PATH nor in GOPATH/bin; " +
-		"go install github.com/influxdata/influxdb/cmd/influxd@v1.8.10")
+	return "", fmt.Errorf("%s is neither in PATH nor in GOPATH/bin; %s", name, install)
 }
 
 // startInflux runs influxd in dir until stop.
 func startInflux(ctx context.Context, dir string) (*influxd, error) {
-	path, err := influxdPath()
+	path, err := goTool("influxd", "go install github.com/influxdata/influxdb/cmd/influxd@v1.8.10")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func startInflux(ctx context.Context, dir string) (*influxd, error) {
 	d := &influxd{url: "http://" + addrs[1], cmd: exec.Command(path, "run", "-config", file), log: &lastWords{}}
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	dieWithParent(d.cmd)
-	return d, d.await(ctx)
+	return d, d.start(ctx)
 }
 
 // freeAddrs finds loopback ports that nobody listens on; held together, so that they differ.
@@ -84,7 +83,7 @@ func freeAddrs(n int) ([]string, error) {
 	return addrs, nil
 }
 
-func (d *influxd) await(ctx context.Context) error {
+func (d *influxd) start(ctx context.Context) error {
 	if err := d.cmd.Start(); err != nil {
 		return fmt.Errorf("start influxd: %w", err)
 	}
@@ -143,4 +142,52 @@ func (d *influxd) query(ctx context.Context, q string) (int64, error) {
 // count is how many points of the benchmark it holds.
 func (d *influxd) count(ctx context.Context) (int64, error) {
 	return d.query(ctx, "SELECT count(temp) FROM bench")
+}
+
+// written is how many points it has taken since it started. To ask costs it nothing, unlike a count.
+func (d *influxd) written(ctx context.Context) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+"/debug/vars", nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask influxd: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("ask influxd: %w", err)
+	}
+	defer resp.Body.Close()
+	var vars map[string]json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&vars); err != nil {
+		return 0, fmt.Errorf("ask influxd: %w", err)
+	}
+	for name, raw := range vars {
+		if !strings.HasPrefix(name, "httpd:") {
+			continue
+		}
+		var httpd struct {
+			Values struct {
+				PointsWrittenOK int64 `json:"pointsWrittenOK"`
+			}
+		}
+		if err := json.Unmarshal(raw, &httpd); err != nil {
+			return 0, fmt.Errorf("ask influxd: %w", err)
+		}
+		return httpd.Values.PointsWrittenOK, nil
+	}
+	return 0, errors.New("influxd does not say how much it has written")
+}
+
+// storedTime bounds how long InfluxDB may take for what was acknowledged.
+const storedTime = 5 * time.Minute
+
+// await waits until it has taken so many points since it started, and returns when it had.
+func (d *influxd) await(ctx context.Context, want int64) (time.Time, error) {
+	for until := time.Now().Add(storedTime); ; time.Sleep(5 * time.Millisecond) {
+		n, err := d.written(ctx)
+		if err != nil || n >= want {
+			return time.Now(), err
+		}
+		if time.Now().After(until) {
+			return until, fmt.Errorf("influxd took %d of %d points in %s", n, want, storedTime)
+		}
+	}
 }

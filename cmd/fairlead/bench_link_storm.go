@@ -108,9 +108,6 @@ func (b *linkBench) talking() time.Duration {
 	return 15 * time.Second
 }
 
-// talkSlice is how finely the talkers' latency is told apart.
-const talkSlice = 250 * time.Millisecond
-
 // stormBeside breaks all connections while other devices send, and tells how long these waited for their acks.
 func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed, err error) {
 	c, err := startCrowd(load.CrowdSpec{Target: s.target})
@@ -124,7 +121,7 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 	}
 	time.Sleep(3 * aftermath)
 	talk, err := startPart("load", load.Spec{
-		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 1, Rate: 5, Slice: talkSlice,
+		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 1, Rate: 5,
 		Warm: 2 * time.Second, Measure: b.talking(), Settle: 10 * time.Second,
 	})
 	if err != nil {
@@ -135,9 +132,13 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 	case <-ctx.Done():
 		return st, errors.Join(ctx.Err(), talk.kill())
 	}
-	from := time.Now()
-	st.CrowdReport, err = c.ask(crowdAsk{Storm: true})
-	to := time.Now()
+	err = talk.next()
+	if err == nil {
+		st.CrowdReport, err = c.ask(crowdAsk{Storm: true})
+	}
+	if err == nil {
+		err = talk.next()
+	}
 	if err != nil {
 		return st, errors.Join(err, talk.kill())
 	}
@@ -148,18 +149,9 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 	if r.Acked != r.Sent || r.Late > 0 {
 		err = fmt.Errorf("%d of %d frames acknowledged, %d late", r.Acked, r.Sent, r.Late)
 	}
-	st.calm, st.p99 = p99Between(r, time.Unix(0, 0), from), p99Between(r, from, to)
-	return st, errors.Join(err, talk.stop())
-}
-
-// p99Between is of the slices that lie in a span of time, in part or whole.
-func p99Between(r load.Result, from, to time.Time) time.Duration {
-	var h load.Histogram
-	for i := range r.Slices {
-		at := time.Unix(0, r.Began).Add(time.Duration(i) * talkSlice)
-		if at.Before(to) && at.Add(talkSlice).After(from) && (from.UnixNano() > 0 || !at.Add(talkSlice).After(to)) {
-			h.Add(&r.Slices[i])
-		}
+	if len(r.Phases) < 3 {
+		return st, errors.Join(fmt.Errorf("the storm outlasted the load: %d phases", len(r.Phases)), talk.stop())
 	}
-	return h.Quantile(0.99)
+	st.calm, st.p99 = r.Phases[0].P99, r.Phases[1].P99
+	return st, errors.Join(err, talk.stop())
 }

@@ -32,7 +32,7 @@ const (
 // the embedded one it syncs what it acknowledges.
 func runNATSPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec natsSpec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	if err := readSpec(ctx, in, &spec, nothing); err != nil {
 		return err
 	}
 	port := spec.Port

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,11 +23,12 @@ import (
 // program started again. A part reads what to do from its standard input, answers in JSON lines, and ends when its
 // input does, also when whoever started it was killed.
 var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *json.Encoder) error{
-	"hub":   runHubPart,
-	"load":  runLoadPart,
-	"echo":  runEchoPart,
-	"crowd": runCrowdPart,
-	"nats":  runNATSPart,
+	"hub":    runHubPart,
+	"load":   runLoadPart,
+	"orders": runOrdersPart,
+	"echo":   runEchoPart,
+	"crowd":  runCrowdPart,
+	"nats":   runNATSPart,
 }
 
 func newBenchPartCommand() *cobra.Command {
@@ -39,43 +41,49 @@ func newBenchPartCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			in, out := json.NewDecoder(cmd.InOrStdin()), json.NewEncoder(cmd.OutOrStdout())
-			return run(untilEnd(ctx, in, out, cancel), in, out)
+			in := json.NewDecoder(cmd.InOrStdin())
+			return run(context.WithValue(ctx, endKey{}, cancel), in, json.NewEncoder(cmd.OutOrStdout()))
 		},
 	}
 }
 
-// endKey carries how a part starts to wait for the end of its input, once it has read what to do.
+// endKey carries how a part is ended.
 type endKey struct{}
 
-// untilEnd ends the part with its input. Whatever else comes asks it to give back the memory that it does not need.
-func untilEnd(ctx context.Context, in *json.Decoder, out *json.Encoder, cancel context.CancelFunc) context.Context {
-	return context.WithValue(ctx, endKey{}, func() {
-		defer cancel()
-		var more json.RawMessage
-		for in.Decode(&more) == nil {
-			debug.FreeOSMemory()
-			if out.Encode(struct{}{}) != nil {
-				return
-			}
-		}
-	})
-}
-
-// readSpec reads what to do, and from then on waits for the end.
-func readSpec(ctx context.Context, in *json.Decoder, spec any) error {
+// readSpec reads what to do, and from then on waits for the end. What comes before that is told to more.
+func readSpec(ctx context.Context, in *json.Decoder, spec any, more func()) error {
 	if err := in.Decode(spec); err != nil {
 		return fmt.Errorf("read what to do: %w", err)
 	}
-	go ctx.Value(endKey{}).(func())() // ends with the input, and the process with it
+	go func() { // ends with the input, and the process with it
+		var word json.RawMessage
+		for in.Decode(&word) == nil {
+			more()
+		}
+		ctx.Value(endKey{}).(context.CancelFunc)()
+	}()
 	return nil
 }
 
+// settling is more that a server expects: to give back the memory that it does not need.
+func settling(out *json.Encoder) func() {
+	return func() {
+		debug.FreeOSMemory()
+		_ = out.Encode(struct{}{}) // who asked may be gone
+	}
+}
+
+// nothing is more that a part does not expect.
+func nothing() {}
+
+// runLoadPart takes each word on its input for the begin of the load's next phase.
 func runLoadPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec load.Spec
-	if err := readSpec(ctx, in, &spec); err != nil {
+	phase := new(atomic.Int32)
+	if err := readSpec(ctx, in, &spec, func() { phase.Add(1) }); err != nil {
 		return err
 	}
+	spec.Phase = phase
 	r, err := load.Run(ctx, spec)
 	return errors.Join(err, out.Encode(r))
 }
@@ -150,6 +158,8 @@ func (p *part) answer(into any) error {
 	return nil
 }
 
+const partStop = 90 * time.Second
+
 // ask tells a part more to do and reads its answer.
 func (p *part) ask(what, into any) error {
 	if err := p.in.Encode(what); err != nil {
@@ -161,7 +171,8 @@ func (p *part) ask(what, into any) error {
 // settle lets a server collect its garbage and give memory back.
 func (p *part) settle() error { return p.ask(struct{}{}, new(struct{})) }
 
-const partStop = 90 * time.Second
+// next tells a load that its next phase begins.
+func (p *part) next() error { return p.in.Encode(struct{}{}) }
 
 // stop lets the part end in order.
 func (p *part) stop() error {

@@ -10,6 +10,10 @@ const (
 	cutRounds   = 30
 	faultTime   = 5 * time.Second
 	outageTime  = 2 * time.Minute
+	longOutage  = 10 * time.Minute
 	outageRate  = 20_000 // points a second
 	afterOutage = 10 * time.Minute
+
+	historyCommands = 11_000 // requests; some make no command
+	historyUptime   = 3000   // milliseconds that a hub lives at most, and a little
 )

@@ -9,7 +9,11 @@ const (
 	killRounds  = 5
 	cutRounds   = 2
 	faultTime   = time.Second
-	outageTime  = 10 * time.Second
+	outageTime  = 2 * time.Second
+	longOutage  = 0     // none
 	outageRate  = 5_000 // points a second
 	afterOutage = 2 * time.Minute
+
+	historyCommands = 300
+	historyUptime   = 900 // milliseconds that a hub lives at most, and a little
 )

@@ -89,7 +89,7 @@ func (h *hub) start() {
 	}
 	h.process = start(h.t, "fairlead serve", h.command())
 	h.ready = awaitReady(h.t, h.process, h.file("ready.json"))
-	h.listen = strings.TrimPrefix(h.URL, "https://")
+	_, h.listen, _ = strings.Cut(h.URL, "://")
 }
 
 // awaitReady waits for the ready file of a hub.

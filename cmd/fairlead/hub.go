@@ -105,7 +105,8 @@ func (h *hub) openBus(ctx context.Context) (err error) {
 		NATS: h.cfg.NATS, Dir: h.dir("nats"), Node: h.node, Sync: h.cfg.Ingest.Sync, Log: h.log,
 		MinFree: h.cfg.Ingest.MinFreeBytes,
 		Sizes: bus.Sizes{
-			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep, CommandsKeep: h.cfg.Commands.Keep,
+			TelemetryBytes: h.cfg.Ingest.LogBytes, DeadletterKeep: h.cfg.Ingest.DeadletterKeep,
+			CommandsBytes: h.cfg.Commands.LogBytes, CommandsKeep: h.cfg.Commands.Keep,
 		},
 	})
 	if err == nil && !h.cfg.Ingest.Sync {
@@ -317,7 +318,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store}, Watcher: h.committer,
 		Log: h.log, Registry: h.reg,
 	})
 	return err

@@ -45,7 +45,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
 		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newQueryCommand(),
-		newStateCommand(), newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newStateCommand(), newTypesCommand(), newBridgeCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
 	return root

@@ -40,6 +40,7 @@ type Options struct {
 	Twin        Twin
 	Bridge      BridgeStatus
 	Deadletters Deadletters
+	Types       FieldTypes
 	Nodes       Nodes
 	Trace       Trace
 	Watcher     Watcher // nil: telemetry events are always produced

@@ -33,6 +33,7 @@ var (
 	ErrNoDevices        = errors.New("no device that you may command fits")
 	ErrTooManyDevices   = errors.New("more devices fit than a job may have")
 	ErrTooManyJobs      = errors.New("as many jobs are at work as may be")
+	ErrTypeNotFound     = errors.New("nobody has sent such a field yet")
 	ErrVersionMismatch  = errors.New("the state has another version")
 	ErrStateTooLarge    = errors.New("the state document is too large")
 	ErrInvalidCursor    = errors.New("the cursor is not one of this list")
@@ -100,6 +101,7 @@ var outcomes = []outcome{
 	{ErrNoDevices, http.StatusUnprocessableEntity, "no_devices", "list devices with GET /api/v1/devices?selector="},
 	{ErrTooManyDevices, http.StatusUnprocessableEntity, "too_many_devices", "split the fleet with a narrower selector"},
 	{ErrTooManyJobs, http.StatusTooManyRequests, "too_many_jobs", "wait until one has ended, or cancel one"},
+	{ErrTypeNotFound, http.StatusNotFound, "type_not_found", "list types with GET /api/v1/types, or settle this one with PATCH"},
 	{ErrVersionMismatch, http.StatusPreconditionFailed, "version_mismatch", "read the state again and repeat with its desired_version in If-Match"},
 	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},
 	{ErrInvalidCursor, http.StatusBadRequest, "invalid_cursor", "start again without a cursor"},

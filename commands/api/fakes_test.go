@@ -303,6 +303,25 @@ func (r *rest) watchLog() string {
 	return strings.Join(r.watched, ", ")
 }
 
+type fieldTypes struct{}
+
+func (fieldTypes) List(_ context.Context, _, _ string, limit int) ([]api.FieldType, bool, error) {
+	return []api.FieldType{{Measurement: "env", Field: "temp", Type: "float"}}, limit == 1, nil
+}
+
+func (fieldTypes) Find(_ context.Context, m, f string) (api.FieldType, error) {
+	if f != "temp" {
+		return api.FieldType{}, api.ErrTypeNotFound
+	}
+	return api.FieldType{Measurement: m, Field: f, Type: "float", Stored: []string{"float"}, StoredUntil: 1, Note: "n"}, nil
+}
+
+func (fieldTypes) Set(_ context.Context, t api.FieldType, _ bool) (api.FieldType, error) {
+	return t, nil
+}
+
+func (fieldTypes) Forget(context.Context, string, string, bool) error { return nil }
+
 type letters struct{}
 
 func (letters) List(_ context.Context, q api.DeadletterQuery) (api.DeadletterPage, error) {

@@ -81,11 +81,19 @@ type reply struct {
 
 func ok(body any) *reply { return &reply{status: http.StatusOK, body: body} }
 
+// target is what a path names.
+func target(r *http.Request) string {
+	if m := r.PathValue("measurement"); m != "" {
+		return m + "." + r.PathValue("field")
+	}
+	return r.PathValue("id") + r.PathValue("name")
+}
+
 // serve is the way of every request.
 func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
-	c.audit = Record{Action: e.change, Remote: remote(r), Target: r.PathValue("id") + r.PathValue("name")}
+	c.audit = Record{Action: e.change, Remote: remote(r), Target: target(r)}
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return

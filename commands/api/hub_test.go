@@ -72,7 +72,7 @@ func startOn(t *testing.T, b *bus.Bus, keys string, change ...func(*api.Options)
 		Leases: h.shared, Approver: h.shared, Jobs: h.shared,
 		Bus: b, Node: "n1", Issuer: issuer, KeysDir: keys, Registry: h.reg,
 		Devices: h.fleet, Commands: h.orders, History: h.rest, Twin: h.rest, Bridge: h.rest, Nodes: h.rest, Trace: h.rest,
-		Watcher: h.rest, Deadletters: letters{},
+		Watcher: h.rest, Deadletters: letters{}, Types: fieldTypes{},
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {

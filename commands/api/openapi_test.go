@@ -180,12 +180,12 @@ func TestDocumentIsWhatIsServed(t *testing.T) {
 func TestPartsThatAreNotThereAreNotInTheDocument(t *testing.T) {
 	h := start(t, func(o *api.Options) {
 		o.History, o.Twin, o.Bridge, o.Nodes, o.Trace, o.Deadletters = nil, nil, nil, nil, nil, nil
-		o.Leases, o.Approver, o.Jobs = nil, nil, nil
+		o.Leases, o.Approver, o.Jobs, o.Types = nil, nil, nil, nil
 	})
 	ops := operations(t, document(t, h.api))
 	for _, path := range []string{
 		"GET /api/v1/devices/{id}/telemetry", "GET /api/v1/devices/{id}/state", "PATCH /api/v1/devices/{id}/state/desired",
-		"GET /api/v1/devices/{id}/trace", "GET /api/v1/deadletters", "POST /api/v1/deadletters/replay", "GET /api/v1/bridge", "GET /api/v1/nodes",
+		"GET /api/v1/devices/{id}/trace", "GET /api/v1/deadletters", "POST /api/v1/deadletters/replay", "GET /api/v1/types", "GET /api/v1/bridge", "GET /api/v1/nodes",
 		"GET /api/v1/jobs", "POST /api/v1/jobs/{id}/pause", "POST /api/v1/devices/{id}/lease", "POST /api/v1/commands/{id}/approve",
 	} {
 		if _, ok := ops[path]; ok {

@@ -59,6 +59,10 @@ var samples = map[string]sample{
 	"traceDevice":          {"/devices/pump-7/trace", nil, 200},
 	"listDeadletters":      {"/deadletters", nil, 200},
 	"replayDeadletters":    {"/deadletters/replay", nil, 200},
+	"listTypes":            {"/types", nil, 200},
+	"readType":             {"/types/env/temp", nil, 200},
+	"setType":              {"/types/env/temp", map[string]any{"type": "integer"}, 200},
+	"forgetType":           {"/types/env/temp", nil, 204},
 	"readBridge":           {"/bridge", nil, 200},
 	"listNodes":            {"/nodes", nil, 200},
 }
@@ -74,7 +78,7 @@ var may = map[string]string{
 	"listOperators": "aw", "createOperator": "aw", "changeOperator": "aw", "deleteOperator": "aw", "mintOperatorToken": "aw",
 	"revokeOperatorTokens": "aw", "makeSignInLink": "aw", "listAudit": "aw", "verifyAudit": "aw",
 	"live": "voa", "readTelemetry": "voa", "readState": "voa", "changeDesiredState": "oa", "traceDevice": "voa",
-	"listDeadletters": "voa", "replayDeadletters": "aw", "readBridge": "voaw", "listNodes": "voaw",
+	"listDeadletters": "voa", "replayDeadletters": "aw", "listTypes": "voaw", "readType": "voaw", "setType": "aw", "forgetType": "aw", "readBridge": "voaw", "listNodes": "voaw",
 }
 
 func TestEveryRoleOnEveryCall(t *testing.T) {

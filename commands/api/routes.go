@@ -80,6 +80,13 @@ func (a *API) optionalRoutes(with func(...string) []string) []endpoint {
 			endpoint{name: "listDeadletters", method: "GET", path: "/deadletters", need: Viewer, scope: filtered, query: with("device"), handle: a.getDeadletters},
 			endpoint{name: "replayDeadletters", method: "POST", path: "/deadletters/replay", need: Admin, scope: whole, change: "deadletters.replay", handle: a.postReplay})
 	}
+	if a.opts.Types != nil {
+		es = append(es,
+			endpoint{name: "listTypes", method: "GET", path: "/types", need: Viewer, scope: whole, query: with("measurement"), handle: a.getTypes},
+			endpoint{name: "readType", method: "GET", path: "/types/{measurement}/{field}", need: Viewer, scope: whole, handle: a.getType},
+			endpoint{name: "setType", method: "PATCH", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.set", handle: a.patchType},
+			endpoint{name: "forgetType", method: "DELETE", path: "/types/{measurement}/{field}", need: Admin, scope: whole, change: "type.forget", query: []string{"force"}, handle: a.deleteType})
+	}
 	if a.opts.Bridge != nil {
 		es = append(es, endpoint{name: "readBridge", method: "GET", path: "/bridge", need: Viewer, scope: whole, handle: a.getBridge})
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -71,11 +72,12 @@ type tokens struct {
 	skew   time.Duration
 	now    func() time.Time
 	parser *jwt.Parser
+	known  *verified
 }
 
 func newTokens(keys *Keys, o Options) *tokens {
 	return &tokens{
-		keys: keys, issuer: o.Issuer, maxTTL: o.MaxTokenTTL, skew: o.Skew, now: o.Now,
+		keys: keys, issuer: o.Issuer, maxTTL: o.MaxTokenTTL, skew: o.Skew, now: o.Now, known: newVerified(),
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 			jwt.WithIssuer(o.Issuer),
@@ -109,8 +111,24 @@ func (t *tokens) mint(name string, bind selector.Selector, ttl time.Duration, no
 	return signed, c, nil
 }
 
-// verify returns the claims of a good token. Every error wraps errToken.
+// verify returns the claims of a good token, which are not to be changed. Every error wraps errToken.
 func (t *tokens) verify(raw string) (*claims, error) {
+	if len(raw) > maxTokenBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", errToken, len(raw), maxTokenBytes)
+	}
+	digest := sha256.Sum256([]byte(raw))
+	if c := t.known.find(digest, t.now(), t.skew); c != nil {
+		return c, nil
+	}
+	c, err := t.check(raw)
+	if err == nil {
+		t.known.keep(digest, c)
+	}
+	return c, err
+}
+
+// check verifies a token that is seen for the first time.
+func (t *tokens) check(raw string) (*claims, error) {
 	if err := checkForm(raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
@@ -144,9 +162,6 @@ func (t *tokens) key(token *jwt.Token) (any, error) {
 
 // checkForm is what the library leaves open: size, characters, header fields, their types, unknown and repeated claims.
 func checkForm(raw string) error {
-	if len(raw) > maxTokenBytes {
-		return fmt.Errorf("%d bytes, at most %d", len(raw), maxTokenBytes)
-	}
 	for _, c := range []byte(raw) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' && c != '.' {
 			return errors.New("characters that no compact JWT has")

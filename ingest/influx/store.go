@@ -34,6 +34,8 @@ type Store struct {
 	write  api.WriteAPIBlocking
 	flavor string
 	found  atomic.Pointer[Found]
+
+	silence silence
 }
 
 var _ ingest.Store = (*Store)(nil)
@@ -67,7 +69,7 @@ func (s *Store) Close() {
 
 // Write stores lines of line protocol with nanosecond times; it fails with a *ingest.StoreError.
 func (s *Store) Write(ctx context.Context, lines []byte) error {
-	err := s.write.WriteRecord(ctx, string(lines))
+	err := s.written(ctx, func(ctx context.Context) error { return s.write.WriteRecord(ctx, string(lines)) })
 	if err == nil {
 		return nil
 	}

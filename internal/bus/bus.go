@@ -97,10 +97,11 @@ func (b *Bus) startServer() error {
 		return err
 	}
 	if b.opts.NATS.Cluster.Listen == "" {
-		room := store - reservedBytes - store/10
+		reserved := b.opts.Sizes.reserved()
+		room := store - reserved - store/10
 		if room < MinTelemetryBytes {
 			return fmt.Errorf("%w: %s has %d MiB to give, the streams need %d MiB",
-				ErrNoRoom, b.opts.Dir, store>>20, (reservedBytes+MinTelemetryBytes)>>20)
+				ErrNoRoom, b.opts.Dir, store>>20, (reserved+MinTelemetryBytes)>>20)
 		}
 		if b.opts.Sizes.TelemetryBytes > room {
 			b.opts.Log.Warn("log made smaller than configured: the disk has no room",

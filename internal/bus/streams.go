@@ -31,13 +31,23 @@ const (
 type Sizes struct {
 	TelemetryBytes int64
 	DeadletterKeep time.Duration
+	CommandsBytes  int64 // 0: DefaultCommandsBytes
 	CommandsKeep   time.Duration
+}
+
+// DefaultCommandsBytes is the room for commands and their events if none is asked for.
+const DefaultCommandsBytes = 1 << 30
+
+func (s Sizes) commandsBytes() int64 {
+	if s.CommandsBytes <= 0 {
+		return DefaultCommandsBytes
+	}
+	return s.CommandsBytes
 }
 
 // The bounds that nobody has needed to set yet. JetStream reserves a stream's bytes when it is created.
 const (
 	deadletterBytes = 256 << 20
-	commandsBytes   = 1 << 30
 	auditBytes      = 256 << 20
 	bucketBytes     = 256 << 20
 	presenceBytes   = 64 << 20
@@ -52,8 +62,10 @@ const (
 // MinTelemetryBytes is the least room for unwritten telemetry that makes sense.
 const MinTelemetryBytes = 16 << 20
 
-// reservedBytes is what all streams and buckets but TELEMETRY reserve on disk.
-const reservedBytes = deadletterBytes + commandsBytes + auditBytes + controlBytes + 6*bucketBytes
+// reserved is what all streams and buckets but TELEMETRY reserve on disk.
+func (s Sizes) reserved() int64 {
+	return deadletterBytes + s.commandsBytes() + auditBytes + controlBytes + 6*bucketBytes
+}
 
 func (b *Bus) declare(ctx context.Context, s Sizes) error {
 	streams := []jetstream.StreamConfig{
@@ -72,7 +84,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 			Name: StreamCommands, Subjects: []string{commandPrefix + "*"},
 			Description: "what operators asked and what became of it; state is the fold of events",
 			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-			MaxBytes: commandsBytes, MaxAge: s.CommandsKeep, MaxMsgSize: commandMsgSize,
+			MaxBytes: s.commandsBytes(), MaxAge: s.CommandsKeep, MaxMsgSize: commandMsgSize,
 			AllowAtomicPublish: true, AllowDirect: true,
 		},
 		{

@@ -112,11 +112,11 @@ func (c *Crowd) Storm() (CrowdReport, error) {
 
 // half is when half of the devices were back.
 func (c *Crowd) half() time.Duration {
-	var h Histogram
+	var h histogram
 	for i := range c.members {
 		h.record(time.Duration(c.took[i].Load()))
 	}
-	return h.Quantile(0.5)
+	return h.quantile(0.5)
 }
 
 // crowdTime bounds how long a crowd is waited for.

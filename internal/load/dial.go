@@ -44,7 +44,7 @@ func newDialer(t Target) (*dialer, error) {
 	}
 	d := &dialer{Target: t, to: to}
 	d.Net = max(d.Net, 1)
-	if to.Scheme != "wss" {
+	if to.Scheme != "wss" { // MQTT is measured plain
 		return d, nil
 	}
 	d.tls = &tls.Config{ServerName: to.Hostname(), MinVersion: tls.VersionTLS12}
@@ -65,6 +65,8 @@ func newDialer(t Target) (*dialer, error) {
 	return d, nil
 }
 
+func (d *dialer) mqtt() bool { return d.to.Scheme == "mqtt" }
+
 // dial connects device i and returns what came right behind the answer to the handshake.
 func (d *dialer) dial(ctx context.Context, i int) (conn net.Conn, rest []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
@@ -82,7 +84,11 @@ func (d *dialer) dial(ctx context.Context, i int) (conn net.Conn, rest []byte, e
 	}
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
-	rest, err = d.shake(conn, d.Tokens[i])
+	if d.mqtt() {
+		err = introduce(conn, clientName(i))
+	} else {
+		rest, err = d.shake(conn, d.Tokens[i])
+	}
 	_ = conn.SetDeadline(time.Time{}) // if it fails, so does reading
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())

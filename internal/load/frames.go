@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -22,18 +23,23 @@ type frames struct {
 	seqAt  int   // offsets in a frame
 	timeAt []int
 	readAt []int
+	unitAt []int
+	units  int
+
+	packetAt int // of the packet id of an MQTT message, which has no sequence number; 0: a WebSocket frame
 }
 
 const (
 	seqMark  = "1000000000"
 	timeMark = "1700000000000"
 	readMark = "20.00"
+	unitMark = "u0000"
 )
 
 func newFrames(spec Spec, device int) *frames {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"type":"telemetry","seq":%s,`, seqMark)
-	if spec.Points == 1 {
+	if spec.Points == 1 && !spec.Small {
 		// About 200 bytes, as a small controller with its whole state.
 		fmt.Fprintf(&b, `"measurement":"%s","time":%s,"fields":{"temp":%s,"humidity":4%d.2,"pressure":1013.%d,"voltage":3.29,"rssi":-6%d,"open":false}}`,
 			spec.Text, timeMark, readMark, device%10, device%100, device%10)
@@ -43,18 +49,23 @@ func newFrames(spec Spec, device int) *frames {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			fmt.Fprintf(&b, `{"measurement":"%s","time":%s,"fields":{"temp":%s,"humidity":4%d.2,"voltage":3.29}}`,
-				spec.Text, timeMark, readMark, device%10)
+			unit := ""
+			if spec.Units > 0 {
+				unit = `"tags":{"unit":"` + unitMark + `"},`
+			}
+			fmt.Fprintf(&b, `{"measurement":"%s","time":%s,%s"fields":{"temp":%s,"humidity":4%d.2,"voltage":3.29}}`,
+				spec.Text, timeMark, unit, readMark, device%10)
 		}
 		b.WriteString(`]}`)
 	}
-	f := &frames{points: spec.Points, start: spec.Start}
+	f := &frames{points: spec.Points, start: spec.Start, units: spec.Units}
 	frame := appendHeader(nil, b.Len())
 	frame = append(frame, b.Bytes()...)
 	f.size = len(frame)
 	f.seqAt = bytes.Index(frame, []byte(`"seq":`+seqMark)) + len(`"seq":`)
 	f.timeAt = offsets(frame, `"time":`, timeMark)
 	f.readAt = offsets(frame, `"temp":`, readMark)
+	f.unitAt = offsets(frame, `"unit":"`, unitMark)
 	f.buf = bytes.Repeat(frame, max(spec.Window, spec.Burst))
 	return f
 }
@@ -93,13 +104,20 @@ func (f *frames) next(sent uint64, n int) []byte {
 	for i := range n {
 		frame := f.buf[i*f.size : (i+1)*f.size]
 		number := sent + uint64(i)
-		digits(frame[f.seqAt:f.seqAt+len(seqMark)], firstSeq+number)
+		if f.packetAt > 0 {
+			binary.BigEndian.PutUint16(frame[f.packetAt:], packetID(number))
+		} else {
+			digits(frame[f.seqAt:f.seqAt+len(seqMark)], firstSeq+number)
+		}
 		for p := range f.points {
 			point := number*uint64(f.points) + uint64(p)
 			digits(frame[f.timeAt[p]:f.timeAt[p]+len(timeMark)], uint64(f.start)+point)
 			reading := frame[f.readAt[p]:]
 			digits(reading[3:5], point*7%100)
 			reading[1] = '0' + byte(point/5%10)
+			if f.units > 0 {
+				digits(frame[f.unitAt[p]+1:f.unitAt[p]+len(unitMark)], point%uint64(f.units))
+			}
 		}
 	}
 	return f.buf[:n*f.size]

@@ -8,10 +8,7 @@ import (
 // subBits makes the buckets of a histogram at most 1/32 of their value wide.
 const subBits = 5
 
-// Histogram counts durations; its buckets are a 32nd of their value wide.
-type Histogram struct {
-	Counts []uint32 `json:"counts"`
-}
+type histogram struct{ counts []uint32 }
 
 func bucketOf(d time.Duration) int {
 	v := uint64(max(d, 0)) >> 10 // about a microsecond
@@ -32,32 +29,34 @@ func upper(bucket int) time.Duration {
 	return time.Duration((v+1)<<shift) << 10
 }
 
-func (h *Histogram) record(d time.Duration) {
+func (h *histogram) record(d time.Duration) {
 	b := bucketOf(d)
-	for len(h.Counts) <= b {
-		h.Counts = append(h.Counts, make([]uint32, b+1-len(h.Counts))...)
+	for len(h.counts) <= b {
+		h.counts = append(h.counts, make([]uint32, b+1-len(h.counts))...)
 	}
-	h.Counts[b]++
+	h.counts[b]++
 }
 
-// Add counts what o counted as well.
-func (h *Histogram) Add(o *Histogram) {
-	if len(h.Counts) < len(o.Counts) {
-		h.Counts = append(h.Counts, make([]uint32, len(o.Counts)-len(h.Counts))...)
+func (h *histogram) add(o *histogram) {
+	if len(h.counts) < len(o.counts) {
+		h.counts = append(h.counts, make([]uint32, len(o.counts)-len(h.counts))...)
 	}
-	for i, n := range o.Counts {
-		h.Counts[i] += n
+	for i, n := range o.counts {
+		h.counts[i] += n
 	}
 }
 
-// Quantile is the duration that the share q of all does not exceed; 0 of none.
-func (h *Histogram) Quantile(q float64) time.Duration {
-	var all uint64
-	for _, n := range h.Counts {
+func (h *histogram) count() (all uint64) {
+	for _, n := range h.counts {
 		all += uint64(n)
 	}
-	want, seen := uint64(q*float64(all)), uint64(0)
-	for b, n := range h.Counts {
+	return all
+}
+
+// quantile is the duration that the share q of all does not exceed; 0 of none.
+func (h *histogram) quantile(q float64) time.Duration {
+	want, seen := uint64(q*float64(h.count())), uint64(0)
+	for b, n := range h.counts {
 		if seen += uint64(n); n > 0 && seen >= want {
 			return upper(b)
 		}

@@ -21,7 +21,7 @@ type link struct {
 	gone  atomic.Bool
 	at    [MaxWindow]atomic.Int64 // when frame n was sent, or ought to have been; at n modulo MaxWindow
 
-	slices []Histogram // latency in each slice of the measured time; owned by serve
+	latency [MaxPhases]histogram // owned by serve
 }
 
 func newLink(conn net.Conn, rest []byte, f *frames) *link {
@@ -58,24 +58,19 @@ func (f *fleet) serve(l *link) {
 }
 
 func (f *fleet) read(l *link) error {
-	closed := f.spec.Rate == 0
-	if closed {
-		if err := l.send(f.spec.Window, time.Now().UnixNano()); err != nil {
-			return err
-		}
+	if err := f.fill(l); err != nil {
+		return err
 	}
 	buf := make([]byte, 0, readSize)
 	buf = append(buf, l.rest...)
 	for {
-		used, err := f.take(l, buf)
+		used, err := f.taken(l, buf)
 		if err != nil {
 			return err
 		}
 		buf = buf[:copy(buf, buf[used:])]
-		if free := f.spec.Window - int(l.sent.Load()-l.acked.Load()); closed && free > 0 && !f.stopping.Load() {
-			if err := l.send(free, time.Now().UnixNano()); err != nil {
-				return err
-			}
+		if err := f.fill(l); err != nil {
+			return err
 		}
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -88,8 +83,37 @@ func (f *fleet) read(l *link) error {
 	}
 }
 
-// take handles the whole frames in buf and returns how much of it that was [RFC6455 5.2].
+// fill sends as much as the window has room for, unless a schedule sends.
+func (f *fleet) fill(l *link) error {
+	if f.spec.Rate > 0 || f.stopping.Load() {
+		return nil
+	}
+	sent := l.sent.Load()
+	free := f.spec.Window - int(sent-l.acked.Load())
+	if f.spec.Frames > 0 {
+		free = min(free, int(f.spec.Frames-min(sent, f.spec.Frames)))
+	}
+	if free <= 0 {
+		return nil
+	}
+	return l.send(free, time.Now().UnixNano())
+}
+
+// taken handles what has come, in the protocol of the link.
+func (f *fleet) taken(l *link, buf []byte) (used int, err error) {
+	if l.frames.packetAt > 0 {
+		return f.takePackets(l, buf)
+	}
+	return f.take(l, buf)
+}
+
+// take handles the whole frames in buf and returns how much of it that was.
 func (f *fleet) take(l *link, buf []byte) (used int, err error) {
+	return split(buf, func(opcode byte, payload []byte) error { return f.frame(l, opcode, payload) })
+}
+
+// split hands the whole frames in buf over, one after the other, and returns how much of it that was [RFC6455 5.2].
+func split(buf []byte, each func(opcode byte, payload []byte) error) (used int, err error) {
 	for {
 		b := buf[used:]
 		if len(b) < 2 {
@@ -108,7 +132,7 @@ func (f *fleet) take(l *link, buf []byte) (used int, err error) {
 		if len(b) < head+size {
 			return used, nil
 		}
-		if err := f.frame(l, b[0]&0x0f, b[head:head+size]); err != nil {
+		if err := each(b[0]&0x0f, b[head:head+size]); err != nil {
 			return used, err
 		}
 		used += head + size
@@ -129,12 +153,15 @@ var (
 	byePrefix    = []byte(`{"type":"bye"`)
 )
 
+func pong(conn net.Conn, payload []byte) error {
+	_, err := conn.Write(append([]byte{0x80 | opPong, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
+	return err
+}
+
 func (f *fleet) frame(l *link, opcode byte, payload []byte) error {
 	switch opcode {
 	case opPing:
-		pong := append([]byte{0x80 | opPong, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
-		_, err := l.conn.Write(pong)
-		return err
+		return pong(l.conn, payload)
 	case opClose:
 		return fmt.Errorf("hub closes: %q", payload[min(2, len(payload)):])
 	case opText:
@@ -146,7 +173,10 @@ func (f *fleet) frame(l *link, opcode byte, payload []byte) error {
 		for i := 0; i < len(seq) && seq[i]-'0' <= 9; i++ {
 			n = n*10 + uint64(seq[i]-'0')
 		}
-		return f.ack(l, n)
+		if n < firstSeq {
+			return fmt.Errorf("ack of %d, which was never sent", n)
+		}
+		return f.ack(l, n-firstSeq+1)
 	}
 	if bytes.HasPrefix(payload, rejectPrefix) {
 		err := fmt.Errorf("rejected: %s", payload)
@@ -159,29 +189,16 @@ func (f *fleet) frame(l *link, opcode byte, payload []byte) error {
 	return nil
 }
 
-// slice is which part of the measured time a moment lies in.
-func (f *fleet) slice(now int64) int {
-	if f.spec.Slice <= 0 {
-		return 0
-	}
-	return int(max(now-f.began.Load(), 0) / int64(f.spec.Slice))
-}
-
-// ack takes note that everything up to seq is stored.
-func (f *fleet) ack(l *link, seq uint64) error {
-	upTo := seq - firstSeq + 1
+// ack takes note that the first upTo frames are stored.
+func (f *fleet) ack(l *link, upTo uint64) error {
 	done := l.acked.Load()
-	if seq < firstSeq || upTo <= done || upTo > l.sent.Load() {
-		return fmt.Errorf("ack of %d, while %d of %d frames are acknowledged", seq, done, l.sent.Load())
+	if upTo <= done || upTo > l.sent.Load() {
+		return fmt.Errorf("ack of frame %d, while %d of %d are acknowledged", upTo, done, l.sent.Load())
 	}
 	if f.measuring.Load() {
-		now := time.Now().UnixNano()
-		slice := f.slice(now)
-		for len(l.slices) <= slice {
-			l.slices = append(l.slices, Histogram{})
-		}
+		now, latency := time.Now().UnixNano(), &l.latency[f.phase()]
 		for i := done; i < upTo; i++ {
-			l.slices[slice].record(time.Duration(now - l.at[i%MaxWindow].Load()))
+			latency.record(time.Duration(now - l.at[i%MaxWindow].Load()))
 		}
 	}
 	l.acked.Store(upTo)

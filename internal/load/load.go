@@ -14,13 +14,16 @@ import (
 
 // Spec is one load.
 type Spec struct {
-	URL     string   // ws:// or wss://, with the path
+	URL     string   // ws:// or wss:// with the path; mqtt:// is an MQTT 3.1.1 broker, QoS 1, one line a message
 	CAFile  string   // to trust; empty: the system's
 	Tokens  []string // one device each
 	Window  int      // frames in flight of one device; at most MaxWindow
 	Rate    float64  // frames a second of one device; 0: as fast as the window allows
 	Burst   int      // frames that a device on a schedule sends at once; 0: 1
 	Points  int      // of a frame
+	Small   bool     // 3 fields a point, also where a frame has one
+	Units   int      // series of one device, told apart by the tag unit; 0: one without it
+	Frames  uint64   // of one device, then it is done and so is measuring; 0: no end
 	Text    string   // name of the measurement; empty: bench
 	Sources int      // loopback addresses to connect from; 0: one
 	Lean    bool     // as of Target
@@ -28,7 +31,6 @@ type Spec struct {
 	Warm    time.Duration // before measuring
 	Measure time.Duration
 	Settle  time.Duration // at most, for the last acks
-	Slice   time.Duration // of the measured time, whose latencies are also told apart; 0: they are not
 
 	// Start is the Unix milliseconds of every device's first point; 0: a day ago. From is how many frames each device had
 	// acknowledged before: it goes on behind them, and so sends again what was under way when its connection broke.
@@ -37,8 +39,20 @@ type Spec struct {
 	// Breaks says that connections may break, or not come to be: that is what is tested.
 	Breaks bool
 
+	// Phase, if set, is which part of the load it is now; who moves it on has the latencies of each part apart.
+	Phase *atomic.Int32 `json:"-"`
+
 	PIDs    []int  // whose processor time is measured
 	Metrics string // address whose counters are read, or empty
+}
+
+// MaxPhases bounds the parts of a load.
+const MaxPhases = 4
+
+// Phase is the latency of the frames that were acknowledged in one part of a load.
+type Phase struct {
+	Frames        uint64
+	P50, P99, Max time.Duration
 }
 
 // MaxWindow bounds the frames in flight of one device.
@@ -52,6 +66,7 @@ type Result struct {
 	Broken      int    // connections that ended early
 	Late        uint64 // frames not sent on schedule, because a whole window was unacknowledged; latency leaves them out
 
+	Began    int64  // Unix nanoseconds at which all were connected and began to send
 	Frames   uint64 // acked while measured
 	Seconds  float64
 	CPU      []float64 // seconds of processor time while measured, of each of PIDs
@@ -59,10 +74,8 @@ type Result struct {
 	Batches  float64   // committed while measured, by Metrics
 	P50, P99 time.Duration
 	Max      time.Duration
-	Bytes    int // of one frame
-
-	Began  int64       // the measured time, Unix nanoseconds
-	Slices []Histogram // of latency, one for each slice of the measured time
+	Bytes    int     // of one frame
+	Phases   []Phase // up to the one in which it ended
 
 	Start   int64  // of every device's points, Unix milliseconds
 	Devices []Mark // what each device knows: the ledger
@@ -87,7 +100,6 @@ type fleet struct {
 	spec      Spec
 	links     []*link
 	measuring atomic.Bool
-	began     atomic.Int64 // Unix nanoseconds
 	stopping  atomic.Bool
 	rejected  atomic.Uint64
 	broken    atomic.Int64
@@ -117,6 +129,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	if err := f.connect(ctx); err != nil {
 		return Result{}, err
 	}
+	began := time.Now().UnixNano()
 	var wg sync.WaitGroup
 	left := new(atomic.Int64)
 	left.Store(int64(len(f.links)))
@@ -139,6 +152,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 	f.close()
 	wg.Wait()
 	f.sum(&r)
+	r.Began = began
 	if spec.Breaks {
 		return r, nil
 	}
@@ -164,7 +178,11 @@ func (f *fleet) connect(ctx context.Context) error {
 		wg.Go(func() {
 			defer func() { <-slots }()
 			conn, rest, err := d.dial(ctx, i)
-			l := newLink(conn, rest, newFrames(f.spec, i))
+			frames := newFrames
+			if d.mqtt() {
+				frames = newMessages
+			}
+			l := newLink(conn, rest, frames(f.spec, i))
 			if i < len(f.spec.From) {
 				l.from = f.spec.From[i]
 				l.sent.Store(l.from)
@@ -201,9 +219,8 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	f.began.Store(time.Now().UnixNano())
 	f.measuring.Store(true)
-	whole := sleep(ctx, f.spec.Measure)
+	whole := f.wait(ctx)
 	f.measuring.Store(false)
 	after, err := f.sample(ctx)
 	if err != nil || !whole && !f.spec.Breaks {
@@ -211,12 +228,32 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	}
 	r := Result{
 		Frames: after.acked - before.acked, Seconds: after.at.Sub(before.at).Seconds(),
-		Began: f.began.Load(), OwnCPU: after.own - before.own, Batches: after.batches - before.batches,
+		OwnCPU: after.own - before.own, Batches: after.batches - before.batches,
 	}
 	for i := range after.cpu {
 		r.CPU = append(r.CPU, after.cpu[i]-before.cpu[i])
 	}
 	return r, nil
+}
+
+// wait waits for the measured time to end, or for devices that have a number of frames to be through with them.
+func (f *fleet) wait(ctx context.Context) bool {
+	if f.spec.Frames == 0 {
+		return sleep(ctx, f.spec.Measure)
+	}
+	for until := time.Now().Add(f.spec.Measure); time.Now().Before(until); {
+		open := false
+		for _, l := range f.links {
+			open = open || l.acked.Load() < f.spec.Frames
+		}
+		if !open {
+			return true
+		}
+		if !sleep(ctx, time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // settle waits until everything sent is acknowledged, or the time for it is over.
@@ -234,26 +271,38 @@ func (f *fleet) settle(ctx context.Context) {
 }
 
 func (f *fleet) sum(r *Result) {
-	var h Histogram
+	var phases [MaxPhases]histogram
 	for _, l := range f.links {
 		r.Devices = append(r.Devices, Mark{Sent: l.sent.Load(), Acked: l.acked.Load()})
 		r.Sent += l.sent.Load() - l.from
 		r.Acked += l.acked.Load() - l.from
-		for i := range l.slices {
-			h.Add(&l.slices[i])
-			if len(r.Slices) <= i {
-				r.Slices = append(r.Slices, make([]Histogram, i+1-len(r.Slices))...)
-			}
-			r.Slices[i].Add(&l.slices[i])
+		for i := range l.latency {
+			phases[i].add(&l.latency[i])
 		}
 		r.Bytes = l.frames.size
+	}
+	var h histogram
+	for i := range phases {
+		h.add(&phases[i])
+		if i <= f.phase() && f.spec.Phase != nil {
+			p := &phases[i]
+			r.Phases = append(r.Phases, Phase{p.count(), p.quantile(0.50), p.quantile(0.99), p.quantile(1)})
+		}
 	}
 	r.Rejected = f.rejected.Load()
 	r.Acked -= r.Rejected
 	r.Points = r.Acked * uint64(f.spec.Points)
 	r.Start, r.Late = f.spec.Start, f.late.Load()
 	r.Broken = int(f.broken.Load())
-	r.P50, r.P99, r.Max = h.Quantile(0.50), h.Quantile(0.99), h.Quantile(1)
+	r.P50, r.P99, r.Max = h.quantile(0.50), h.quantile(0.99), h.quantile(1)
+}
+
+// phase is which part of the load it is.
+func (f *fleet) phase() int {
+	if f.spec.Phase == nil {
+		return 0
+	}
+	return min(int(f.spec.Phase.Load()), MaxPhases-1)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

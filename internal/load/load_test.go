@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/internal/load"
+	"github.com/fairlead-hub/fairlead/internal/mosquittotest"
 )
 
 func TestRunCountsWhatTheServerAcknowledged(t *testing.T) {
@@ -16,6 +17,7 @@ func TestRunCountsWhatTheServerAcknowledged(t *testing.T) {
 		{Window: 16},
 		{Window: 1, Points: 10},
 		{Window: 16, Rate: 200, Burst: 4},
+		{Window: 16, Small: true, Units: 7, Points: 10, Frames: 20},
 	} {
 		spec.URL, spec.Tokens = strings.Replace(srv.URL, "http", "ws", 1)+"/v1/device", make([]string, 5)
 		spec.Measure, spec.Settle = 100*time.Millisecond, 10*time.Second
@@ -26,6 +28,36 @@ func TestRunCountsWhatTheServerAcknowledged(t *testing.T) {
 		if r.Sent == 0 || r.Acked != r.Sent || r.Rejected != 0 || len(r.Devices) != 5 || r.Points != r.Acked*uint64(max(spec.Points, 1)) {
 			t.Errorf("%+v", r)
 		}
+		if spec.Frames > 0 && r.Sent != 5*spec.Frames {
+			t.Errorf("%d frames sent, want %d", r.Sent, 5*spec.Frames)
+		}
+	}
+}
+
+// TestRunPublishesByMQTT holds what the loader says against what a subscriber of a real broker gets.
+func TestRunPublishesByMQTT(t *testing.T) {
+	const devices, messages = 3, 100
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	got := broker.Sub("telemetry/#")
+	r, err := load.Run(t.Context(), load.Spec{
+		URL: "mqtt://" + broker.Addr, Tokens: make([]string, devices), Window: 16, Small: true, Frames: messages, Start: 1_700_000_000_000,
+		Measure: 10 * time.Second, Settle: 10 * time.Second,
+	})
+	if err != nil || r.Acked != devices*messages || r.Sent != r.Acked {
+		t.Fatalf("%+v %v", r, err)
+	}
+	seen := map[string]bool{}
+	for range devices * messages {
+		m := <-got
+		device := m.Topic[len("telemetry/"):]
+		if !strings.HasPrefix(m.Payload, "bench,device="+device+" temp=2") || seen[m.Payload] {
+			t.Fatalf("%+v", m)
+		}
+		seen[m.Payload] = true
+	}
+	last := "bench,device=bench-00002 temp=29.93,humidity=42.2,voltage=3.29 1700000000099000000"
+	if !seen[last] {
+		t.Errorf("none is %s", last)
 	}
 }
 

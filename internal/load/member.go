@@ -160,10 +160,7 @@ func (m *member) take(buf []byte, up *bool) (used int, err error) {
 	}
 }
 
-var (
-	welcomePrefix = []byte(`{"type":"welcome"`)
-	commandPrefix = []byte(`{"type":"command"`)
-)
+var welcomePrefix = []byte(`{"type":"welcome"`)
 
 func (m *member) frame(opcode byte, payload []byte, up *bool) error {
 	c := m.crowd

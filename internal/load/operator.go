@@ -1,0 +1,85 @@
+package load
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// orderBody is what operators ask for.
+const orderBody = `{"name":"set_interval","params":{"seconds":10},"ttl":"1m","timeout":"20s"}`
+
+// askTime bounds one request: the hub answers earlier.
+const askTime = 60 * time.Second
+
+// ask lets operators ask until asking ends; what was asked by then is heard to its end.
+func (o *orders) ask(asking, ctx context.Context, client *http.Client) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if o.spec.Rate == 0 {
+		for n := range o.spec.Operators {
+			wg.Go(func() {
+				for i := n; asking.Err() == nil; i += o.spec.Operators {
+					o.one(ctx, client, i, time.Now())
+				}
+			})
+		}
+		return
+	}
+	free := make(chan struct{}, o.spec.Operators)
+	byClock(asking, o.spec.Rate, func(i int, due time.Time) {
+		select {
+		case free <- struct{}{}:
+		default:
+			o.late()
+			return
+		}
+		wg.Go(func() {
+			defer func() { <-free }()
+			o.one(ctx, client, i, due)
+		})
+	})
+}
+
+// one asks device i, in turn, and waits for the end. due is when it ought to have been asked.
+func (o *orders) one(ctx context.Context, client *http.Client, i int, due time.Time) {
+	i %= len(o.spec.Devices)
+	c, err := o.send(ctx, client, o.spec.Devices[i])
+	took := time.Since(due)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		o.result.Refused++
+		if o.result.Problem == "" {
+			o.result.Problem = err.Error()
+		}
+		return
+	}
+	o.made[c.ID] = i
+	o.result.Ended[c.State]++
+	if c.State == "succeeded" {
+		o.result.Succeeded++
+	}
+	if o.measuring.Load() {
+		o.result.Done++
+		o.latency.record(took)
+	}
+}
+
+// ordered is what an operator reads of a command.
+type ordered struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+}
+
+func (o *orders) send(ctx context.Context, client *http.Client, device string) (c ordered, err error) {
+	err = o.call(ctx, client, http.MethodPost, "/api/v1/devices/"+device+"/commands?wait=30s", []byte(orderBody), &c)
+	return c, err
+}
+
+func (o *orders) late() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.result.Late++
+}
