@@ -25,11 +25,13 @@ test:
 
 short:
 	go run ./cmd/fairlead bench ingest --short
+	go run ./cmd/fairlead bench link --short
 	go run ./cmd/fairlead bench commands --short
 
 bench: setup
 	.ci/telegraf
 	go run ./cmd/fairlead bench ingest
+	go run ./cmd/fairlead bench link
 	go run ./cmd/fairlead bench commands
 	go run ./cmd/fairlead bench chain
 	go test -run '^$$' -bench . -benchtime 3s ./devices/... ./ingest/... ./commands/... ./bridge/...

@@ -93,8 +93,10 @@ type PresenceOptions struct {
 	Stream jetstream.JetStream // publishes into Bucket without waiting for each
 	Hub    jetstream.KeyValue  // where last seen times survive
 	Events *nats.Conn
-	Log    *slog.Logger
-	Now    func() time.Time // nil: the system's clock
+	// Renewed returns a channel that is closed when the bucket was next made anew, empty. Nil: it never is.
+	Renewed func() <-chan struct{}
+	Log     *slog.Logger
+	Now     func() time.Time // nil: the system's clock
 
 	FlapLimit  int // replacements in the window that are two devices; 0: never
 	FlapWindow time.Duration

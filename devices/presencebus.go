@@ -171,6 +171,7 @@ func (p *Presence) hear(ctx context.Context, heard chan<- struct{}) error {
 			return nil
 		}
 		p.opts.Log.Warn("presence: watch ended, trying again", "err", err)
+		p.noteHere()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -179,7 +180,29 @@ func (p *Presence) hear(ctx context.Context, heard chan<- struct{}) error {
 	}
 }
 
+// noteHere tells again who is on line here: the bucket may have been emptied.
+func (p *Presence) noteHere() {
+	for i := range p.shards {
+		s := &p.shards[i]
+		var here []string
+		s.mu.RLock()
+		for device, e := range s.m {
+			if e.online && e.node == p.opts.Node {
+				here = append(here, device)
+			}
+		}
+		s.mu.RUnlock()
+		for _, device := range here {
+			p.note(device)
+		}
+	}
+}
+
 func (p *Presence) watch(ctx context.Context, heard *chan<- struct{}) error {
+	var renewed <-chan struct{}
+	if p.opts.Renewed != nil {
+		renewed = p.opts.Renewed()
+	}
 	w, err := p.opts.Bucket.WatchAll(ctx)
 	if err != nil {
 		return fmt.Errorf("watch presence: %w", err)
@@ -189,6 +212,8 @@ func (p *Presence) watch(ctx context.Context, heard *chan<- struct{}) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-renewed:
+			return errors.New("watch presence: the bucket was made anew")
 		case e, ok := <-w.Updates():
 			if !ok {
 				return errors.New("watch presence: closed")

@@ -37,6 +37,7 @@ type Session struct {
 	// owned by read
 	sock      socket
 	scratch   *scratch
+	dry       bool // nothing is left to handle before the next wait
 	source    TelemetrySource
 	lastSeq   uint64
 	labels    map[string]string // that source was opened with
@@ -63,24 +64,52 @@ func (s *Session) attachment() Attachment {
 	return Attachment{Device: s.device, Session: s.id, Epoch: s.epoch, Node: s.host.node}
 }
 
-// run reads until the session ends, and then winds it up. It is the session's one goroutine.
+// run reads until the session ends, and then winds it up. It is the session's one goroutine: at most one runs.
 func (s *Session) run() {
-	defer s.host.leave()
 	err := s.read()
+	if errors.Is(err, errGrown) {
+		go s.run() // in its place
+		return
+	}
+	defer s.host.leave()
 	if s.scratch != nil {
 		s.rest()
 	}
 	s.finish(err)
 }
 
+// errGrown says that a session goes idle on a goroutine whose stack has grown. A stack of 4 KiB never shrinks, while
+// waiting needs less than the 2 KiB that a new one begins with.
+var errGrown = errors.New("stack has grown")
+
+// idleFrom is how long a session must have waited for its device to count as idle: one that waits less saves more by
+// keeping its stack.
+const idleFrom = time.Second
+
 // read reads frames for as long as the socket gives some.
 func (s *Session) read() error {
+	grown, slow := false, false
 	for {
-		if s.sock.raw != nil && s.sock.br.Buffered() == 0 {
+		more, err := s.more()
+		if err != nil {
+			return err
+		}
+		if !more {
 			s.rest()
-			if err := s.sock.await(); err != nil {
+			s.dry = true
+			if slow {
+				return errGrown // it waited long before, so it will again
+			}
+			idle, err := s.sock.await(grown)
+			if err != nil {
 				return err
 			}
+			if idle {
+				return errGrown
+			}
+			s.dry = false
+			slow = !grown && s.host.clock.Load()-s.heard.Load() >= int64(idleFrom)
+			grown = true
 		}
 		if s.scratch == nil {
 			s.work()
@@ -89,6 +118,20 @@ func (s *Session) read() error {
 			return err
 		}
 	}
+}
+
+// more reports whether there is something to handle. A socket that cannot be waited on is read at once.
+func (s *Session) more() (bool, error) {
+	if s.sock.raw == nil {
+		return true, nil
+	}
+	if s.dry {
+		return false, nil // found out on an earlier goroutine, whose stack was grown already
+	}
+	if s.scratch == nil && s.sock.below != nil {
+		s.work()
+	}
+	return s.sock.more()
 }
 
 // work and rest borrow and return what only a busy session needs.
@@ -255,6 +298,8 @@ func (s *Session) closeSent() {
 func (s *Session) finish(err error) {
 	s.settle(err)
 	s.join()
+	s.host.ends <- struct{}{} // when all end at once, who stays does not wait behind them
+	defer func() { <-s.host.ends }()
 	s.sock.Close()
 	if s.source != nil {
 		s.source.Close()

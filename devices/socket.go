@@ -22,7 +22,7 @@ const (
 	// messageTime is the longest a message may take from its first to its last byte.
 	messageTime = 10 * time.Second
 	readBuffer  = 4 << 10
-	// ownReadBuffer is for sockets that cannot be waited on without a buffer: TLS hides what it has read already.
+	// ownReadBuffer is for sockets that cannot be waited on without a buffer.
 	ownReadBuffer = 512
 	keptMessage   = 64 << 10
 )
@@ -36,6 +36,7 @@ type socket struct {
 	net.Conn
 	raw   syscall.RawConn // nil: cannot be waited on
 	ready func(fd uintptr) bool
+	below *turnConn // under TLS, which hides what it has read already; nil: no TLS
 
 	// owned by read
 	br     bufio.Reader // the WebSocket reader's; without a buffer while idle
@@ -85,12 +86,19 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if c, ok := conn.(*turnConn); ok {
+		conn = c.Conn // it is through the turnstile
+	}
 	s := &h.session.sock
 	s.Conn = conn
 	if rw.Reader.Buffered() > 0 {
 		return nil, nil, errors.New("frames came before the handshake was answered")
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	tcp, ok := conn.(*net.TCPConn)
+	if s.below = unturned(conn); s.below != nil {
+		tcp, ok = s.below.Conn.(*net.TCPConn)
+	}
+	if ok {
 		if s.raw, err = tcp.SyscallConn(); err != nil {
 			return nil, nil, err
 		}
@@ -111,10 +119,36 @@ func (s *socket) attach(sc *scratch) {
 // detach takes the buffer back. It is empty.
 func (s *socket) detach() { s.br = bufio.Reader{} }
 
-// await blocks, without a buffer, until there is something to read or the socket ends.
-func (s *socket) await() error {
+// more reports whether there is something to read without waiting. A buffer is attached if there may be: below TLS.
+func (s *socket) more() (bool, error) {
+	if s.br.Buffered() > 0 || s.below == nil {
+		return s.br.Buffered() > 0, nil
+	}
+	s.below.dry = true
+	_, err := s.br.Peek(1)
+	s.below.dry = false
+	if errors.Is(err, errDry) {
+		return false, nil
+	}
+	return true, err
+}
+
+// await blocks, without a buffer, until there is something to read or the socket ends. If it is not to be long and
+// becomes so, it reports that the socket is idle.
+func (s *socket) await(brief bool) (idle bool, err error) {
 	s.probed = false
-	return s.raw.Read(s.ready)
+	if !brief {
+		return false, s.raw.Read(s.ready)
+	}
+	if err := s.Conn.SetReadDeadline(time.Now().Add(idleFrom)); err != nil {
+		return false, err
+	}
+	err = s.raw.Read(s.ready)
+	idle = errors.Is(err, os.ErrDeadlineExceeded)
+	if idle {
+		err = nil
+	}
+	return idle, errors.Join(err, s.Conn.SetReadDeadline(time.Time{}))
 }
 
 // probe looks once whether something waits to be read; the runtime calls it again when something does.
@@ -133,6 +167,9 @@ func (s *socket) probe(fd uintptr) bool {
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if n > 0 {
+		if errors.Is(err, errDry) {
+			err = nil // found after what was read
+		}
 		ended, werr := s.walk.feed(p[:n])
 		if werr != nil {
 			return 0, werr

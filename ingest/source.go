@@ -81,6 +81,7 @@ func (s *Source) Append(t *wire.Telemetry) error {
 	if err := s.c.add(s, len(t.Points), t.Seq, now); err != nil {
 		return err
 	}
+	s.fresh = nil // a device seldom brings new fields, and holds room for them meanwhile
 	if s.dev.watched.Load() || s.c.watchAll.Load() {
 		s.c.live(s.dev.id, t)
 	}

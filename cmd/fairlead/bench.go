@@ -9,6 +9,6 @@ func newBenchCommand() *cobra.Command {
 		Short: "Measure the hub on this machine, each figure beside its reference in the same run",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newBenchIngestCommand(), newBenchChainCommand(), newBenchCommandsCommand(), newBenchPartCommand())
+	cmd.AddCommand(newBenchIngestCommand(), newBenchLinkCommand(), newBenchChainCommand(), newBenchCommandsCommand(), newBenchPartCommand())
 	return cmd
 }

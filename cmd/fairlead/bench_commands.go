@@ -132,7 +132,7 @@ func (b *commandsBench) run(ctx context.Context) (err error) {
 
 // pingPong measures the reference: the library's server with nothing behind it.
 func (b *commandsBench) pingPong(ctx context.Context, during time.Duration) error {
-	p, err := startPart("echo", struct{}{})
+	p, err := startPart("echo", echoSpec{ReadBuffer: 4 << 10})
 	if err != nil {
 		return err
 	}

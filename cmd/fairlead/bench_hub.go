@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,9 +27,14 @@ type hubSpec struct {
 	Unsynced  bool   `json:"unsynced"` // the negative control
 	Devices   int    `json:"devices"`  // to provision
 	Prefix    string `json:"prefix"`
+	OwnKeys   bool   `json:"own_keys"` // each device signs its own tokens, ES256
+	Node      string `json:"node"`
 	LogBytes  int64  `json:"log_bytes"`
 	MinFree   int64  `json:"min_free"`
 	Profile   string `json:"profile"` // where the processor profile goes, or empty
+
+	NATS    []string `json:"nats"`     // servers of a bus that several hubs share; empty: embedded
+	KeysDir string   `json:"keys_dir"` // of several hubs; empty: the hub's own
 }
 
 // hubAnswer is a hub that serves.
@@ -65,21 +71,23 @@ func (s hubSpec) config() configs.Config {
 	if s.MinFree > 0 {
 		cfg.Ingest.MinFreeBytes = s.MinFree
 	}
+	// A whole fleet at once is what is measured, not how it is put off.
+	cfg.Devices.ConnectsPerSecond, cfg.Devices.MaxPending = 0, 20_000
 	cfg.Bridge.Broker.Listen = ""
-	cfg.Node = "bench"
+	cfg.Node, cfg.NATS.URLs, cfg.Auth.KeysDir = cmp.Or(s.Node, "bench"), s.NATS, s.KeysDir
 	cfg.Log.Level = slog.LevelWarn
 	return cfg
 }
 
 func runHubPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	var spec hubSpec
-	if err := readSpec(ctx, in, &spec, nothing); err != nil {
+	if err := readSpec(ctx, in, &spec, settling(out)); err != nil {
 		return err
 	}
 	cfg := spec.config()
 	var profile *os.File
 	err := serve(ctx, cfg, newLog(cfg.Log, os.Stderr), func(ctx context.Context, s served) error {
-		tokens, err := s.hub.provision(ctx, spec.Prefix, spec.Devices)
+		tokens, err := s.hub.provision(ctx, spec.Prefix, spec.Devices, spec.OwnKeys)
 		if err != nil {
 			return err
 		}
@@ -119,21 +127,14 @@ func startProfile(name string) (*os.File, error) {
 // provisionAt is how many records are written at once: the disk syncs each.
 const provisionAt = 32
 
-// provision makes devices that are not there yet, and mints a token for each.
-func (h *hub) provision(ctx context.Context, prefix string, n int) ([]string, error) {
-	if prefix == "" {
-		prefix = "bench"
-	}
+// provision makes devices that are not there yet, and a token for each.
+func (h *hub) provision(ctx context.Context, prefix string, n int, ownKeys bool) ([]string, error) {
 	tokens := make([]string, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(provisionAt)
 	for i := range tokens {
 		g.Go(func() (err error) {
-			id := fmt.Sprintf("%s-%05d", prefix, i)
-			if _, err := h.records.Create(ctx, &devices.Record{ID: id}); err != nil && !errors.Is(err, devices.ErrExists) {
-				return err
-			}
-			tokens[i], _, err = h.minter.Mint(id, 0)
+			tokens[i], err = h.provisionOne(ctx, deviceName(prefix, i), ownKeys)
 			return err
 		})
 	}
@@ -141,4 +142,37 @@ func (h *hub) provision(ctx context.Context, prefix string, n int) ([]string, er
 		return nil, fmt.Errorf("provision: %w", err)
 	}
 	return tokens, nil
+}
+
+func deviceName(prefix string, i int) string {
+	return fmt.Sprintf("%s-%05d", cmp.Or(prefix, "bench"), i)
+}
+
+func (h *hub) provisionOne(ctx context.Context, id string, ownKey bool) (token string, err error) {
+	rec := &devices.Record{ID: id}
+	if ownKey {
+		own, err := newOwnKey()
+		if err != nil {
+			return "", err
+		}
+		text, err := own.pem()
+		if err != nil {
+			return "", err
+		}
+		key, err := devices.NewKey("own", text)
+		if err != nil {
+			return "", err
+		}
+		rec.Keys = []devices.Key{key}
+		if token, err = own.sign(id, h.cfg.Auth.Audience); err != nil {
+			return "", err
+		}
+	}
+	if _, err := h.records.Create(ctx, rec); err != nil && !errors.Is(err, devices.ErrExists) {
+		return "", err
+	}
+	if !ownKey {
+		token, _, err = h.minter.Mint(id, 0)
+	}
+	return token, err
 }

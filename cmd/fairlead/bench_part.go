@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,8 @@ var benchParts = map[string]func(ctx context.Context, in *json.Decoder, out *jso
 	"load":   runLoadPart,
 	"orders": runOrdersPart,
 	"echo":   runEchoPart,
+	"crowd":  runCrowdPart,
+	"nats":   runNATSPart,
 }
 
 func newBenchPartCommand() *cobra.Command {
@@ -64,6 +65,14 @@ func readSpec(ctx context.Context, in *json.Decoder, spec any, more func()) erro
 	return nil
 }
 
+// settling is more that a server expects: to give back the memory that it does not need.
+func settling(out *json.Encoder) func() {
+	return func() {
+		debug.FreeOSMemory()
+		_ = out.Encode(struct{}{}) // who asked may be gone
+	}
+}
+
 // nothing is more that a part does not expect.
 func nothing() {}
 
@@ -79,37 +88,12 @@ func runLoadPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error
 	return errors.Join(err, out.Encode(r))
 }
 
-// echoAnswer says where the bare server is.
-type echoAnswer struct {
-	URL string `json:"url"`
-	PID int    `json:"pid"`
-}
-
-func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
-	if err := readSpec(ctx, in, new(struct{}), nothing); err != nil {
-		return err
-	}
-	ln, err := listen("listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	srv := &http.Server{Handler: load.NewEcho(), ReadHeaderTimeout: headerTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := out.Encode(echoAnswer{URL: "ws://" + ln.Addr().String() + "/v1/device", PID: os.Getpid()}); err != nil {
-		return err
-	}
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("bare server: %w", err)
-	}
-	return nil
-}
-
 // part is a part at work.
 type part struct {
 	name  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
+	in    *json.Encoder
 	out   *json.Decoder
 	log   *lastWords
 }
@@ -159,7 +143,8 @@ func startPart(name string, spec any) (*part, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if err := json.NewEncoder(p.stdin).Encode(spec); err != nil {
+	p.in = json.NewEncoder(p.stdin)
+	if err := p.in.Encode(spec); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w: %s", name, err, p.log), p.kill())
 	}
 	return p, nil
@@ -174,6 +159,20 @@ func (p *part) answer(into any) error {
 }
 
 const partStop = 90 * time.Second
+
+// ask tells a part more to do and reads its answer.
+func (p *part) ask(what, into any) error {
+	if err := p.in.Encode(what); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.name, err, p.log)
+	}
+	return p.answer(into)
+}
+
+// settle lets a server collect its garbage and give memory back.
+func (p *part) settle() error { return p.ask(struct{}{}, new(struct{})) }
+
+// next tells a load that its next phase begins.
+func (p *part) next() error { return p.in.Encode(struct{}{}) }
 
 // stop lets the part end in order.
 func (p *part) stop() error {

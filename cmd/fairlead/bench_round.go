@@ -62,7 +62,7 @@ func (b *ingestBench) hubSpec(dir string, r round) hubSpec {
 }
 
 func (b *ingestBench) bareRound(spec load.Spec, r round) error {
-	p, err := startPart("echo", struct{}{})
+	p, err := startPart("echo", echoSpec{ReadBuffer: 4 << 10})
 	if err != nil {
 		return err
 	}

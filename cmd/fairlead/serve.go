@@ -111,18 +111,24 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 		return errors.Join(err, h.close())
 	}
 	s := served{hub: h, ca: ca, url: "http://" + front.Addr().String()}
+	turnstile := devices.NewTurnstile()
+	front = turnstile.Listen(front)
 	if conf != nil {
 		front = tls.NewListener(front, conf)
 		s.url = "https://" + front.Addr().String()
 	}
-	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.gate.ConnState)})
+	state := func(c net.Conn, s http.ConnState) {
+		h.gate.ConnState(c, s)
+		turnstile.State(c, s)
+	}
+	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg, turnstile), log, turnstile.Context, state)})
 	if cfg.Admin.Listen != "" {
 		back, err := listen("admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log, nil)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log, nil, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -213,18 +219,21 @@ func (h *hub) checks() []check {
 }
 
 // handlerFor is what the front listener serves.
-func (h *hub) handlerFor(cfg configs.Config) http.Handler {
+func (h *hub) handlerFor(cfg configs.Config, turnstile *devices.Turnstile) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/device", h.handler)
-	mux.Handle("/v1/device/telemetry", devices.NewUplink(h.handler))
+	mux.Handle(devicePath, h.handler)
+	mux.Handle(devicePath+"/telemetry", devices.NewUplink(h.handler))
 	mux.Handle("/v1/enroll", h.enroll)
 	mux.Handle("/api/", h.api.Handler())
 	if cfg.Console.Enabled {
 		mux.Handle("/console/", console.Handler())
 		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	}
-	return mux
+	return turnstile.Handler(mux, func(r *http.Request) bool { return r.URL.Path == devicePath })
 }
+
+// devicePath is where devices connect.
+const devicePath = "/v1/device"
 
 // listen opens a listener, or says what to do.
 func listen(key, addr string) (net.Listener, error) {
@@ -255,12 +264,15 @@ const (
 	closeTimeout  = 5 * time.Second
 )
 
-// serveHTTP serves until its context ends. state, if not nil, hears of the listener's connections.
-func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger, state func(net.Conn, http.ConnState)) func(context.Context) error {
+// serveHTTP serves until its context ends. begin and state, if not nil, hear of the listener's connections.
+func serveHTTP(
+	ln net.Listener, handler http.Handler, log *slog.Logger,
+	begin func(context.Context, net.Conn) context.Context, state func(net.Conn, http.ConnState),
+) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: state,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: begin, ConnState: state,
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

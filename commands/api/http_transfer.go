@@ -132,7 +132,11 @@ func (r *importReport) fail(line int, id string, err error) {
 func (a *API) importLine(c *call, line []byte) (DeviceRecord, error) {
 	var d DeviceRecord
 	if err := decodeStrict(line, &d); err != nil {
-		return d, err
+		var whose struct {
+			ID string `json:"id"`
+		}
+		_ = json.Unmarshal(line, &whose) // the report names the device where the line does
+		return DeviceRecord{ID: whose.ID}, err
 	}
 	if err := wire.CheckID(d.ID); err != nil {
 		return d, &Invalid{Code: "invalid_id", Path: "id", Detail: err.Error(), Hint: "1-64 characters of A-Z a-z 0-9 _ : -, a letter or digit first"}

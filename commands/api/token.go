@@ -40,6 +40,8 @@ type claims struct {
 	// MintedMS orders tokens against the operator's tokens-not-before more finely than iat.
 	MintedMS int64  `json:"minted_ms"`
 	Selector string `json:"selector,omitempty"`
+
+	kid string // of the key that signed
 }
 
 // tokenHeader are all the header fields that an operator token has; crit, jku, x5u, jwk and the like are refused.
@@ -119,7 +121,9 @@ func (t *tokens) verify(raw string) (*claims, error) {
 	}
 	digest := sha256.Sum256([]byte(raw))
 	if c := t.known.find(digest, t.now(), t.skew); c != nil {
-		return c, nil
+		if _, ok := t.keys.key(c.kid); ok { // it may have been removed since
+			return c, nil
+		}
 	}
 	c, err := t.check(raw)
 	if err == nil {
@@ -134,9 +138,11 @@ func (t *tokens) check(raw string) (*claims, error) {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
 	c := &claims{}
-	if _, err := t.parser.ParseWithClaims(raw, c, t.key); err != nil {
+	token, err := t.parser.ParseWithClaims(raw, c, t.key)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
+	c.kid, _ = token.Header["kid"].(string)
 	switch {
 	case c.ID == "" || len(c.ID) > 64:
 		return nil, fmt.Errorf("%w: jti missing", errToken)

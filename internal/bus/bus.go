@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,6 +43,11 @@ type Bus struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
+	back     chan struct{} // an outside server is connected again
+	made     time.Time     // the bucket of leases; owned by Open, then by Run
+
+	renewMu sync.Mutex
+	renewed chan struct{} // guarded by renewMu
 }
 
 // ErrNoRoom says that the disk is too small for the log.
@@ -58,7 +64,7 @@ const (
 
 // Open starts or dials NATS and declares the streams. It blocks until they stand, or ctx ends.
 func Open(ctx context.Context, o Options) (*Bus, error) {
-	b := &Bus{opts: o, replicas: max(o.NATS.Replicas, 1)}
+	b := &Bus{opts: o, replicas: max(o.NATS.Replicas, 1), back: make(chan struct{}, 1)}
 	if b.Embedded() {
 		if err := b.startServer(); err != nil {
 			return nil, err
@@ -74,6 +80,13 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	}
 	if err := b.declare(ctx, b.opts.Sizes); err != nil {
 		return nil, errors.Join(fmt.Errorf("declare the bus: %w", err), b.Close())
+	}
+	leases, err := b.Bucket(ctx, BucketLeases)
+	if err == nil {
+		b.made, err = madeAt(ctx, leases)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
@@ -185,7 +198,13 @@ func (b *Bus) connect(name string) (*nats.Conn, error) {
 		}
 		opts = append(opts,
 			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.opts.Log.Warn("bus lost", "err", err) }),
-			nats.ReconnectHandler(func(nc *nats.Conn) { b.opts.Log.Info("bus back", "server", nc.ConnectedServerName()) }))
+			nats.ReconnectHandler(func(nc *nats.Conn) {
+				b.opts.Log.Info("bus back", "server", nc.ConnectedServerName())
+				select {
+				case b.back <- struct{}{}:
+				default: // it is looked at already
+				}
+			}))
 	}
 	nc, err := nats.Connect(url, opts...)
 	if err != nil {

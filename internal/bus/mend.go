@@ -43,11 +43,10 @@ func (b *Bus) Room() error {
 }
 
 // Run watches the disk until ctx ends, and starts the embedded server again when it could not write: others may fill the
-// disk too, and faster than anybody looks.
+// disk too, and faster than anybody looks. Of outside servers it makes anew what they forget when they start again.
 func (b *Bus) Run(ctx context.Context) error {
 	if !b.Embedded() {
-		<-ctx.Done()
-		return nil
+		return b.renew(ctx)
 	}
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()

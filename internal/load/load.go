@@ -26,6 +26,7 @@ type Spec struct {
 	Frames  uint64   // of one device, then it is done and so is measuring; 0: no end
 	Text    string   // name of the measurement; empty: bench
 	Sources int      // loopback addresses to connect from; 0: one
+	Lean    bool     // as of Target
 
 	Warm    time.Duration // before measuring
 	Measure time.Duration
@@ -162,7 +163,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 }
 
 func (f *fleet) connect(ctx context.Context) error {
-	d, err := newDialer(f.spec)
+	d, err := newDialer(Target{URL: f.spec.URL, CAFile: f.spec.CAFile, Tokens: f.spec.Tokens, Sources: f.spec.Sources, Lean: f.spec.Lean})
 	if err != nil {
 		return err
 	}

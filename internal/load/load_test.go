@@ -11,7 +11,7 @@ import (
 )
 
 func TestRunCountsWhatTheServerAcknowledged(t *testing.T) {
-	srv := httptest.NewServer(load.NewEcho())
+	srv := httptest.NewServer(load.NewEcho(load.EchoOptions{ReadBuffer: 4 << 10}))
 	defer srv.Close()
 	for _, spec := range []load.Spec{
 		{Window: 16},
@@ -62,7 +62,7 @@ func TestRunPublishesByMQTT(t *testing.T) {
 }
 
 func TestRunGoesOnBehindWhatWasAcknowledged(t *testing.T) {
-	srv := httptest.NewServer(load.NewEcho())
+	srv := httptest.NewServer(load.NewEcho(load.EchoOptions{ReadBuffer: 4 << 10}))
 	defer srv.Close()
 	spec := load.Spec{
 		URL: strings.Replace(srv.URL, "http", "ws", 1) + "/v1/device", Tokens: []string{""}, Window: 4, From: []uint64{1000}, Start: 1,

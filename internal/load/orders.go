@@ -113,7 +113,7 @@ func (o *orders) load(ctx context.Context) error {
 
 // connect opens the devices' connections, some at a time.
 func (o *orders) connect(ctx context.Context, devices *sync.WaitGroup) error {
-	d, err := newDialer(Spec{URL: o.spec.URL, CAFile: o.spec.CAFile, Tokens: o.spec.Tokens})
+	d, err := newDialer(Target{URL: o.spec.URL, CAFile: o.spec.CAFile, Tokens: o.spec.Tokens})
 	if err != nil {
 		return err
 	}

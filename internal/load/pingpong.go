@@ -15,7 +15,7 @@ type PingPong struct{ P50, P99, Max time.Duration }
 
 // RunPingPong sends an Echo so many messages a second and measures from when each was due to its answer.
 func RunPingPong(ctx context.Context, url string, rate float64, during time.Duration) (p PingPong, err error) {
-	d, err := newDialer(Spec{URL: url, Tokens: []string{"none"}})
+	d, err := newDialer(Target{URL: url, Tokens: []string{"none"}})
 	if err != nil {
 		return p, err
 	}

@@ -89,3 +89,16 @@ func Counter(ctx context.Context, url, name string) (float64, error) {
 	}
 	return 0, fmt.Errorf("read metrics: %s has no %s", url, name)
 }
+
+// Memory is how many bytes of a process are in memory.
+func Memory(pid int) (float64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0, fmt.Errorf("resident memory: %w", err)
+	}
+	var size, resident float64
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		return 0, fmt.Errorf("resident memory: %w", err)
+	}
+	return resident * float64(os.Getpagesize()), nil
+}

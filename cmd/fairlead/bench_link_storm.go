@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fairlead-hub/fairlead/internal/load"
+)
+
+// stormed is what a storm cost.
+type stormed struct {
+	load.CrowdReport
+	each    float64 // seconds of the server's processor time per device
+	first   float64 // the same when the devices came for the first time
+	p99     time.Duration
+	calm    time.Duration // p99 before
+	devices int
+}
+
+// storm breaks all connections at once and measures how they come back, of the bare server and of a hub.
+func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
+	fmt.Fprintf(b.out, "%-22s %8s %9s %9s %12s %12s %8s %7s %7s %10s %10s\n", "", "devices", "all back", "half", "first us",
+		"again us", "dials", "refused", "faults", "p99 before", "p99 within")
+	bare, err := b.startBare(dir, useTLS, true)
+	if err != nil {
+		return err
+	}
+	base, err := b.stormOf(bare)
+	if err := errors.Join(err, bare.kill()); err != nil {
+		return err
+	}
+	b.stormRow("bare, same tokens", base)
+	const talkers = 200
+	hub, err := b.startHub("storm", hubSpec{Dir: dir, TLS: useTLS, OwnKeys: true}, talkers)
+	if err != nil {
+		return err
+	}
+	got, err := b.stormOf(hub)
+	if err == nil {
+		b.stormRow("hub", got)
+		fmt.Fprintf(b.out, "hub to bare, processor time: first %.2f, again %.2f\n", got.first/base.first, got.each/base.each)
+		got, err = b.stormBeside(ctx, hub)
+	}
+	if err := errors.Join(err, b.end(hub)); err != nil {
+		return err
+	}
+	b.stormRow("hub, 200 at 5 frames/s", got)
+	return nil
+}
+
+func (b *linkBench) stormRow(name string, s stormed) {
+	ms := func(d time.Duration) string {
+		if d == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.2f ms", float64(d)/1e6)
+	}
+	fmt.Fprintf(b.out, "%-22s %8d %8.2fs %8.2fs %12.0f %12.0f %8d %7d %7d %10s %10s\n", name, s.devices, s.Took.Seconds(), s.Half.Seconds(),
+		s.first*1e6, s.each*1e6, s.Dials, s.Refusals, s.Faults, ms(s.calm), ms(s.p99))
+}
+
+// aftermath is when a server has wound up the sessions of before.
+const aftermath = time.Second
+
+// costing runs fn and returns the server's processor time until a little after it.
+func (s *linkServer) costing(fn func() error) (float64, error) {
+	before, err := load.CPU(s.pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := fn(); err != nil {
+		return 0, err
+	}
+	time.Sleep(aftermath)
+	after, err := load.CPU(s.pid)
+	return after - before, err
+}
+
+func (b *linkBench) stormOf(s *linkServer) (st stormed, err error) {
+	c, err := startCrowd(load.CrowdSpec{Target: s.target})
+	if err != nil {
+		return st, err
+	}
+	defer c.kill()
+	st.devices = b.devices()
+	first, err := s.costing(func() (err error) {
+		_, err = c.ask(crowdAsk{Join: st.devices})
+		return err
+	})
+	if err != nil {
+		return st, err
+	}
+	again, err := s.costing(func() (err error) {
+		st.CrowdReport, err = c.ask(crowdAsk{Storm: true})
+		return err
+	})
+	st.first, st.each = first/float64(st.devices), again/float64(st.devices)
+	return st, err
+}
+
+// talking is how long the talkers are listened to; the storm begins in its middle.
+func (b *linkBench) talking() time.Duration {
+	if b.short {
+		return 6 * time.Second
+	}
+	return 15 * time.Second
+}
+
+// stormBeside breaks all connections while other devices send, and tells how long these waited for their acks.
+func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed, err error) {
+	c, err := startCrowd(load.CrowdSpec{Target: s.target})
+	if err != nil {
+		return st, err
+	}
+	defer c.kill()
+	st.devices = b.devices()
+	if _, err := c.ask(crowdAsk{Join: st.devices}); err != nil {
+		return st, err
+	}
+	time.Sleep(3 * aftermath)
+	talk, err := startPart("load", load.Spec{
+		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 1, Rate: 5,
+		Warm: 2 * time.Second, Measure: b.talking(), Settle: 10 * time.Second,
+	})
+	if err != nil {
+		return st, err
+	}
+	select {
+	case <-time.After(2*time.Second + b.talking()/3):
+	case <-ctx.Done():
+		return st, errors.Join(ctx.Err(), talk.kill())
+	}
+	err = talk.next()
+	if err == nil {
+		st.CrowdReport, err = c.ask(crowdAsk{Storm: true})
+	}
+	if err == nil {
+		err = talk.next()
+	}
+	if err != nil {
+		return st, errors.Join(err, talk.kill())
+	}
+	var r load.Result
+	if err := talk.answer(&r); err != nil {
+		return st, errors.Join(err, talk.kill())
+	}
+	if r.Acked != r.Sent || r.Late > 0 {
+		err = fmt.Errorf("%d of %d frames acknowledged, %d late", r.Acked, r.Sent, r.Late)
+	}
+	if len(r.Phases) < 3 {
+		return st, errors.Join(fmt.Errorf("the storm outlasted the load: %d phases", len(r.Phases)), talk.stop())
+	}
+	st.calm, st.p99 = r.Phases[0].P99, r.Phases[1].P99
+	return st, errors.Join(err, talk.stop())
+}
