@@ -21,44 +21,52 @@ func (b *ingestBench) bars() []bar {
 	syncs := func(r []seen) float64 { return float64(r[0].p50) / float64(b.fsync.P50) }
 	pair := func(name, what string, want float64) bar {
 		return bar{
-			what, []string{name},
+			what,
+			[]string{name},
 			func(r []seen) string { return r[0].ratio.String() },
 			func(r []seen) bool { return median(r[0].ratio) >= want }, fmt.Sprintf(">= %.1f x", want),
 		}
 	}
 	return []bar{
 		{
-			"frames acked a second, 200 devices x 16", []string{roundPeak},
+			"frames acked a second, 200 devices x 16",
+			[]string{roundPeak},
 			func(r []seen) string { return fmt.Sprintf("%.0f", r[0].perSecond) },
 			func(r []seen) bool { return r[0].perSecond >= 300_000 }, ">= 300000",
 		},
 		{
-			"hub processor time a frame", []string{roundPeak},
+			"hub processor time a frame",
+			[]string{roundPeak},
 			func(r []seen) string { return r[0].cpu.String() },
 			func(r []seen) bool { return r[0].cpu <= 3*time.Microsecond }, "<= 3 us",
 		},
 		{
-			"ack p99 at half of that", []string{roundHalf},
+			"ack p99 at half of that",
+			[]string{roundHalf},
 			func(r []seen) string { return r[0].p99.String() },
 			func(r []seen) bool { return r[0].p99 <= 15*time.Millisecond }, "<= 15 ms",
 		},
 		{
-			"frames acked a second, 200 devices x 1", []string{roundOne},
+			"frames acked a second, 200 devices x 1",
+			[]string{roundOne},
 			func(r []seen) string { return fmt.Sprintf("%.0f", r[0].perSecond) },
 			func(r []seen) bool { return r[0].perSecond >= 45_000 }, ">= 45000",
 		},
 		{
-			"TLS beside plain", []string{roundTLS, roundPeak},
+			"TLS beside plain",
+			[]string{roundTLS, roundPeak},
 			func(r []seen) string { return fmt.Sprintf("%.2f", over(r)) },
 			func(r []seen) bool { return over(r) >= 0.7 }, ">= 0.7 x",
 		},
 		{
-			"time a frame, many devices at 2/s, beside as many of 200", []string{roundMany, roundFew},
+			"time a frame, many devices at 2/s, beside as many of 200",
+			[]string{roundMany, roundFew},
 			func(r []seen) string { return fmt.Sprintf("%.2f", cost(r)) },
 			func(r []seen) bool { return cost(r) <= 2.5 }, "<= 2.5 x",
 		},
 		{
-			fmt.Sprintf("ack p50 at 1,000 frames/s, in syncs of %s", b.fsync.P50.Round(time.Microsecond)), []string{roundThousand},
+			fmt.Sprintf("ack p50 at 1,000 frames/s, in syncs of %s", b.fsync.P50.Round(time.Microsecond)),
+			[]string{roundThousand},
 			func(r []seen) string { return fmt.Sprintf("%.2f", syncs(r)) },
 			func(r []seen) bool { return syncs(r) <= 2 }, "<= 2",
 		},
