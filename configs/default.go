@@ -13,7 +13,10 @@ func Default() Config {
 	return Config{
 		Listen:  "127.0.0.1:8443",
 		DataDir: "fairlead-data",
-		TLS:     TLS{Mode: TLSAuto, Hosts: []string{"localhost", "127.0.0.1", "::1"}},
+		TLS: TLS{
+			Mode: TLSAuto, Hosts: []string{"localhost", "127.0.0.1", "::1"}, ClientAuth: ClientAuthOff,
+			ACME: ACME{DirectoryURL: "https://acme-v02.api.letsencrypt.org/directory"},
+		},
 		Auth: Auth{
 			Issuer:      "fairlead",
 			Audience:    "fairlead",
@@ -33,6 +36,8 @@ func Default() Config {
 			WriteTimeout:      10 * time.Second,
 			MalformedLimit:    20,
 			DrainFor:          5 * time.Second,
+			BindCertificate:   BindOff,
+			CertificateNames:  []string{"cn", "dns", "uri:urn:device:"},
 		},
 		Ingest: Ingest{
 			Sync:           true,

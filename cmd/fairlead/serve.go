@@ -106,23 +106,32 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	if err != nil {
 		return err
 	}
-	conf, ca, err := serverTLS(cfg.TLS, h.cfg.DataDir, log)
+	enc, err := serverTLS(cfg.TLS, h.cfg.DataDir, log)
 	if err != nil {
 		return errors.Join(err, h.close())
 	}
-	s := served{hub: h, ca: ca, url: "http://" + front.Addr().String()}
-	if conf != nil {
-		front = tls.NewListener(front, conf)
-		s.url = "https://" + front.Addr().String()
+	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
+	checks := h.checks()
+	if enc.conf != nil {
+		front = tls.NewListener(front, enc.conf)
+		s.url = "https://" + enc.address(front.Addr().String())
 	}
 	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log)})
+	if enc.acme != nil {
+		checks = append(checks, check{"certificate", enc.acme.healthy})
+		more, err := enc.acme.stages(front.Addr().String())
+		if err != nil {
+			return errors.Join(err, h.close())
+		}
+		stages = append(stages, more...)
+	}
 	if cfg.Admin.Listen != "" {
 		back, err := listen("admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
