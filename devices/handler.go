@@ -35,6 +35,7 @@ type Handler struct {
 	stalled   func() error
 	turns     chan struct{}
 	connects  *connectLimit
+	binding   binding
 	upgrader  websocket.Upgrader
 }
 
@@ -56,6 +57,7 @@ func NewHandler(r *Registry, o HandlerOptions) *Handler {
 		stalled:  o.Stalled,
 		turns:    make(chan struct{}, max(r.cfg.MaxHandshakes, 1)),
 		connects: newConnectLimit(r.cfg.ConnectsPerMinute),
+		binding:  newBinding(r.cfg),
 		upgrader: websocket.Upgrader{
 			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
 			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
@@ -125,6 +127,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Documen
 	if err != nil {
 		return refuseToken(err)
 	}
+	if p := h.binding.check(r.TLS, claims.Device); p != nil {
+		return p
+	}
 	if !h.connects.allow(claims.Device, h.now()) {
 		return problem.New(http.StatusTooManyRequests, refuseOften, "this device connects too often")
 	}
@@ -182,7 +187,7 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.
 	h.add(s)
-	s.trace.Store(h.tracer(s.device))
+	h.follow(s)
 	h.timers.set(s, h.clock.Load())
 	s.recheck() // the record may have changed since the token was verified
 	s.drain()
@@ -199,7 +204,7 @@ func (s *Session) prepare() {
 	s.ws.SetCloseHandler(func(int, string) error { return nil })
 	s.ws.SetPingHandler(func(payload string) error { s.ping([]byte(payload)); return nil })
 	s.ws.SetPongHandler(func(payload string) error { s.pong([]byte(payload)); return nil })
-	s.trace.Store(s.host.tracer(s.device))
+	s.host.follow(s)
 }
 
 // begin sets when the session is looked at first: at any time within a heartbeat, so that those that came together are
@@ -233,7 +238,7 @@ func (s *Session) welcome(now time.Time) {
 	response := appendFrame(s.sock.response, s.opcode(), payload)
 	s.sock.response = nil
 	s.out.frames, s.out.draining = &response, true
-	s.traced(s.traceOut(payload, ""))
+	s.traceOut(payload, fateSent)
 }
 
 func refuseToken(err error) *problem.Document {

@@ -48,12 +48,15 @@ const (
 	refuseBody         = "body_incomplete"
 	refusePosts        = "too_many_posts"
 	refuseLog          = "log_takes_nothing"
+
+	refuseCertificate   = "certificate_mismatch"
+	refuseNoCertificate = "certificate_missing"
 )
 
 var refusals = []string{
 	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
 	refuseDraining, refuseFull, refuseBusy, refuseStalled, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
-	refuseLog, "token_not_verified",
+	refuseLog, refuseCertificate, refuseNoCertificate, "token_not_verified",
 }
 
 type metrics struct {

@@ -43,8 +43,9 @@ type Registry struct {
 	life   life
 	shards [registryShards]registryShard
 
+	tracing atomic.Int64 // devices that somebody traces
 	traceMu sync.Mutex
-	tracers map[string]*tracer
+	tracers map[string]*tracer // guarded by traceMu
 }
 
 type registryShard struct {
@@ -145,6 +146,7 @@ func (r *Registry) remove(s *Session) {
 	s.mu.Lock()
 	e := s.end
 	s.mu.Unlock()
+	s.traceEnd(e)
 	heard := r.started.Add(time.Duration(s.heard.Load()))
 	r.presence.disconnected(s.device, s.epoch, e.cause, heard)
 	if _, ok := r.records.Record(s.device); !ok {

@@ -149,9 +149,10 @@ func (t *tail) show(data []byte) error {
 		Since   int64
 		Points  []api.Point
 		Command api.Command
-		Dropped int
+		Dropped int64
 		Code    string
 		Message string
+		Unknown []string
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read event: %w", err)
@@ -159,6 +160,9 @@ func (t *tail) show(data []byte) error {
 	switch e.Event {
 	case "subscribed":
 		t.up = true
+		if len(e.Unknown) > 0 {
+			return &exitError{exitFailed, fmt.Errorf("there is no such device: %q\n%s", e.Unknown, hintFor("device_not_found", ""))}
+		}
 		return nil
 	case "error":
 		return usage("%s (%s)", e.Message, e.Code)
@@ -168,8 +172,14 @@ func (t *tail) show(data []byte) error {
 	case t.client.json:
 		fmt.Fprintln(out, string(data))
 	case e.Event == "gap":
-		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d telemetry events lost: this terminal takes them too slowly\n", e.Dropped)
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d events lost: this terminal takes them too slowly\n", e.Dropped)
 		return nil
+	case e.Event == "trace":
+		var f api.TraceFrame
+		if err := json.Unmarshal(data, &f); err != nil {
+			return fmt.Errorf("read frame: %w", err)
+		}
+		t.frame(f, e.Dropped)
 	case e.Event == "telemetry":
 		for _, p := range e.Points {
 			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))

@@ -58,6 +58,8 @@ type hub struct {
 	jobs   *jobs.Jobs
 	api    *api.API
 
+	watching watching
+
 	broker *broker.Broker // nil: none
 	bridge *bridge.Bridge
 
@@ -75,7 +77,7 @@ func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, er
 	}
 	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
-		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildAPI,
+		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildWatching, h.buildAPI,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, errors.Join(err, h.close())
@@ -311,7 +313,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: h.committer,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: &h.watching,
 		Log: h.log, Registry: h.reg,
 	})
 	return err

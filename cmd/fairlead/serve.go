@@ -166,6 +166,9 @@ func (h *hub) stages() []stage {
 	}
 	return append(out,
 		stage{name: "bridge", run: h.bridge.Run},
+		stage{name: "trace", run: h.watching.trace.run},
+		stage{name: "marks of frames", run: h.watching.frames.Run},
+		stage{name: "marks of telemetry", run: h.watching.telemetry.Run},
 		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)

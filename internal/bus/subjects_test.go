@@ -24,6 +24,7 @@ var subjects = map[string]struct {
 	"telemetry":  {bus.TelemetryEvent, true},
 	"commands":   {bus.CommandEvent, true},
 	"state":      {bus.StateEvent, true},
+	"trace":      {bus.TraceEvent, true},
 }
 
 // bucketKey is what JetStream takes as a key.
