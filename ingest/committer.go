@@ -14,7 +14,6 @@ import (
 
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
-	"github.com/fairlead-hub/fairlead/internal/bus"
 )
 
 // ErrClosed says that the hub stops and takes no more points.
@@ -70,6 +69,9 @@ type Committer struct {
 	deviceFields int
 	deviceSeries int
 
+	alive context.Context // ends when the log takes no more: what waits for the bus on a device's behalf is no call of anybody's
+	stop  context.CancelFunc
+
 	watchAll atomic.Bool
 
 	devMu   sync.RWMutex
@@ -84,31 +86,11 @@ type Committer struct {
 	holding bool          // while failed batches are published again; guarded by mu
 	closed  bool          // guarded by mu
 	ready   chan struct{} // closed once the types are known
-	stop    chan struct{} // closed when the log takes no more
 	wake    chan struct{}
 	sealed  chan *batch
 
 	stalled atomic.Pointer[error] // why the log takes nothing, or nil
 	cramped bool                  // there was no room when it was last looked for; owned by Run
-}
-
-// batch is an open or sealed batch.
-type batch struct {
-	id     uint64
-	lanes  [Lanes]lane
-	bytes  int
-	oldest int64
-	notes  []note
-	msg    []byte
-	future jetstream.PubAckFuture
-	err    error
-}
-
-// note says up to where a source is stored when the batch is.
-type note struct {
-	src    *Source
-	seq    uint64
-	waiter Waiter // of src, while the batch settles
 }
 
 // New returns a committer; Run makes it work.
@@ -123,8 +105,9 @@ func New(o Options) (*Committer, error) {
 		space:      o.Room,
 		batchBytes: o.Config.BatchBytes - batchHeader, deviceFields: o.Config.DeviceFields, deviceSeries: deviceSeries,
 		devices: make(map[string]*device), watched: make(map[string]bool), open: &batch{id: 1},
-		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight), ready: make(chan struct{}), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight), ready: make(chan struct{}),
 	}
+	c.alive, c.stop = context.WithCancel(context.Background())
 	if c.now == nil {
 		c.now = clockNow
 	}
@@ -193,301 +176,5 @@ func (c *Committer) forget(s *Source) {
 	s.waiter = nil
 }
 
-// Run commits until ctx ends, and then what is still open. It returns when nothing is on its way any more.
-func (c *Committer) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	wg.Go(func() { c.confirm(ctx) })
-	wg.Go(func() { c.followTypes(ctx) })
-	for {
-		select {
-		case <-c.wake:
-			c.seal()
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	c.finish()
-	close(c.sealed)
-	wg.Wait()
-	return nil
-}
-
 // Ready is closed once the committer knows the types of all fields that were ever stored.
 func (c *Committer) Ready() <-chan struct{} { return c.ready }
-
-// followTypes keeps the type registry as the other nodes see it, and tries again when the bus was away.
-func (c *Committer) followTypes(ctx context.Context) {
-	known := sync.OnceFunc(func() { close(c.ready) })
-	for {
-		if err := c.types.watch(ctx, known); err != nil && ctx.Err() == nil {
-			c.log.Warn("types of fields are not followed", "err", err)
-		}
-		if !pause(ctx, retryMost) {
-			return
-		}
-	}
-}
-
-// settleType claims a type, however long the bus is away; ErrClosed when the hub stops first.
-func (c *Committer) settleType(measurement, field string, k kind) error {
-	for told := false; ; told = true {
-		err := c.types.claim(context.Background(), measurement, field, k)
-		if err == nil || errors.Is(err, errTooManyFields) {
-			return err
-		}
-		c.metrics.failures.Inc()
-		if !told {
-			c.log.Warn("type of a new field is not settled yet; its device waits", "err", err)
-		}
-		select {
-		case <-time.After(retryMost):
-		case <-c.stop:
-			return ErrClosed
-		}
-	}
-}
-
-// finish closes the log to sources and sends off what is open.
-func (c *Committer) finish() {
-	c.mu.Lock()
-	c.closed = true
-	close(c.stop)
-	c.room.Broadcast()
-	left := c.open.bytes
-	c.mu.Unlock()
-	for c.seal(); left > 0; <-c.wake {
-		c.seal()
-		c.mu.Lock()
-		left = c.open.bytes
-		lines := c.open.lines()
-		c.mu.Unlock()
-		if left == 0 {
-			return
-		}
-		if c.cramped {
-			c.metrics.abandoned.Add(float64(lines)) // never acked; their devices hold them
-			return
-		}
-	}
-}
-
-// seal sends off the open batch, if it has something and there is a reason to.
-func (c *Committer) seal() {
-	if !c.hasRoom() {
-		return
-	}
-	c.mu.Lock()
-	b := c.open
-	if b.bytes == 0 || c.holding || c.flying >= inFlight || c.flying > 0 && !c.full(b) && !c.closed {
-		c.mu.Unlock()
-		return
-	}
-	next := &batch{}
-	if n := len(c.free); n > 0 {
-		next, c.free = c.free[n-1], c.free[:n-1]
-	}
-	next.id = b.id + 1
-	c.open = next
-	c.flying++
-	c.room.Broadcast()
-	c.mu.Unlock()
-
-	b.msg = appendBatch(b.msg[:0], b.oldest, &b.lanes)
-	c.metrics.batch(b)
-	b.future, b.err = c.pub.PublishAsync(bus.TelemetrySubject, b.msg)
-	c.sealed <- b // has room for all that may be flying
-}
-
-// confirm waits for the batches in the order in which they were sealed: acks leave strictly in commit order.
-func (c *Committer) confirm(ctx context.Context) {
-	for b := range c.sealed {
-		if err := c.await(b); err != nil {
-			c.recover(ctx, b, err)
-			continue
-		}
-		c.settle(b)
-	}
-}
-
-// await waits for the publish ack of b.
-func (c *Committer) await(b *batch) error {
-	if b.err != nil {
-		return b.err
-	}
-	late := time.NewTimer(publishTimeout)
-	defer late.Stop()
-	select {
-	case <-b.future.Ok():
-		return nil
-	case err := <-b.future.Err():
-		return err
-	case <-late.C:
-		// A log that cannot write does not answer at all.
-		return errUnanswered
-	}
-}
-
-var errUnanswered = fmt.Errorf("no answer to a publish in %s", publishTimeout)
-
-// roomRetry is how long the committer waits before it looks again whether there is room.
-const roomRetry = 100 * time.Millisecond
-
-// hasRoom reports whether the log may take more. While it may not, the open batch fills, and then devices wait.
-func (c *Committer) hasRoom() bool {
-	err := c.space()
-	if err != nil {
-		if !c.cramped {
-			c.stall(err)
-		}
-		time.AfterFunc(roomRetry, c.ring)
-	} else if c.cramped {
-		c.stall(nil)
-	}
-	c.cramped = err != nil
-	return err == nil
-}
-
-// settle tells the sources of b that it is stored, and reuses its room.
-func (c *Committer) settle(b *batch) {
-	c.mu.Lock()
-	for i := range b.notes {
-		if src := b.notes[i].src; src != nil {
-			b.notes[i].waiter = src.waiter
-		}
-	}
-	c.mu.Unlock()
-	for i := range b.notes {
-		if w := b.notes[i].waiter; w != nil {
-			w.Stored(b.notes[i].seq)
-		}
-	}
-	c.metrics.committed(b)
-	c.release(b)
-}
-
-// release makes room for another batch.
-func (c *Committer) release(b *batch) {
-	b.reset()
-	c.mu.Lock()
-	c.flying--
-	if len(c.free) < inFlight+1 {
-		c.free = append(c.free, b)
-	}
-	c.mu.Unlock()
-	c.ring()
-}
-
-// recover publishes b again until the log takes it, together with all that was sealed after it: a later batch may have
-// been stored before, and then stands once more behind b, so that the order of a device's points holds. Nobody in them
-// is acked before. Points that are stored twice are one in InfluxDB.
-func (c *Committer) recover(ctx context.Context, b *batch, err error) {
-	c.mu.Lock()
-	c.holding = true // nothing new may overtake
-	others := c.flying - 1
-	c.mu.Unlock()
-	pending := []*batch{b}
-	for range others {
-		later := <-c.sealed
-		_ = c.await(later) // whatever came of it, it is published again
-		pending = append(pending, later)
-	}
-	c.stall(err)
-	for _, b := range pending {
-		if !c.publish(ctx, b) {
-			c.metrics.abandoned.Add(float64(b.lines()))
-			c.release(b)
-			continue
-		}
-		c.settle(b)
-	}
-	c.mu.Lock()
-	c.holding = false
-	c.mu.Unlock()
-	c.ring()
-	c.stall(nil)
-}
-
-// The wait between two attempts of a publish that fails.
-const (
-	retryFirst = 50 * time.Millisecond
-	retryMost  = time.Second
-)
-
-// publish repeats b until it is stored; false when the hub stops first. Its points were never acked then, and their
-// devices still hold them.
-func (c *Committer) publish(ctx context.Context, b *batch) bool {
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		if ctx.Err() != nil && wait > retryFirst {
-			return false
-		}
-		err := c.space()
-		if err == nil {
-			attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
-			_, err = c.pub.Publish(attempt, bus.TelemetrySubject, b.msg)
-			cancel()
-		}
-		if err == nil {
-			return true
-		}
-		c.stall(err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// stall notes why the log takes nothing, for readiness, the metric and once for the log.
-func (c *Committer) stall(err error) {
-	was := c.stalled.Load()
-	if err == nil {
-		c.stalled.Store(nil)
-		if was != nil {
-			c.metrics.stalled.Set(0)
-			c.log.Info("log takes points again")
-		}
-		return
-	}
-	c.stalled.Store(&err)
-	c.metrics.failures.Inc()
-	if was == nil {
-		c.metrics.stalled.Set(1)
-		c.log.Error("log takes no points; devices are slowed down until it does", "err", err, "full", bus.IsFull(err))
-	}
-}
-
-// Healthy reports why the log takes no points, or nil.
-func (c *Committer) Healthy() error {
-	err := c.space()
-	if stalled := c.stalled.Load(); err == nil && stalled != nil {
-		err = *stalled
-	}
-	if err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
-	return nil
-}
-
-func (b *batch) lines() (n int) {
-	for i := range b.lanes {
-		n += b.lanes[i].lines
-	}
-	return n
-}
-
-// keepLane is the most room that a reused batch keeps per lane.
-const keepLane = 512 << 10
-
-func (b *batch) reset() {
-	for i := range b.lanes {
-		b.lanes[i].lines = 0
-		if cap(b.lanes[i].data) > keepLane {
-			b.lanes[i].data = nil
-		}
-		b.lanes[i].data = b.lanes[i].data[:0]
-	}
-	clear(b.notes)
-	b.notes = b.notes[:0]
-	b.bytes, b.future, b.err = 0, nil, nil
-}

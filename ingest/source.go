@@ -33,6 +33,7 @@ type Source struct {
 	// guarded by c.mu
 	batch uint64 // the batch that holds a note of this source
 	note  int    // its index there
+	held  bool   // the ack of an earlier batch waits for that one
 }
 
 // freshField is a field that the device has not sent before.
