@@ -17,6 +17,7 @@ import (
 type watching struct {
 	telemetry, frames *bus.Marks
 	trace             *tracing
+	recent            *recent
 }
 
 func (h *hub) buildWatching(context.Context) (err error) {
@@ -24,8 +25,11 @@ func (h *hub) buildWatching(context.Context) (err error) {
 	if h.watching.telemetry, err = h.bus.Marks("telemetry", 0, h.committer.Watch); err != nil {
 		return err
 	}
-	h.watching.frames, err = h.bus.Marks("trace", 0, h.watching.trace.look)
-	return err
+	if h.watching.frames, err = h.bus.Marks("trace", 0, h.watching.trace.look); err != nil {
+		return err
+	}
+	h.watching.recent = &recent{records: h.records, nc: h.bus.Conn(), marks: h.watching.frames, kept: map[string]*lately{}}
+	return nil
 }
 
 // Watch hears from the API.

@@ -31,7 +31,7 @@ func newTailCommand() *cobra.Command {
 		Long: "Tail prints presence, telemetry, command and state events as they come. When the link breaks it says so and\nconnects again; events meanwhile are not shown.",
 	}
 	f := addClientFlags(cmd)
-	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas")
+	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas (of named devices also trace)")
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "stop after so many events")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()

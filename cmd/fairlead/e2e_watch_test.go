@@ -101,15 +101,21 @@ func TestWatchingReachesTheNodeWithTheSocket(t *testing.T) {
 			return e["type"] == "ack" && e["direction"] == "out" && e["fate"] == "sent"
 		})
 	}
+	// Who only asks sees what came since it began to.
+	var asked struct {
+		Frames []struct{ Direction, Fate, Type string }
+	}
+	until(t, "frames for who asks", func() bool {
+		send()
+		return a.ask(t, "GET", "/devices/pump-7/trace?limit=5", nil, &asked) == 200 && len(asked.Frames) == 5
+	})
+	if got := a.ask(t, "GET", "/devices/nobody/trace", nil, nil); got != 404 {
+		t.Errorf("frames of nobody: %d", got)
+	}
 	// A command goes and its answer comes.
 	trace := a.follow("trace", "pump-7")
 	trace.next("any frame", send, func(map[string]any) bool { return true })
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.ask(t, "POST", "/devices/pump-7/commands", map[string]any{"name": "set_interval", "params": map[string]any{"seconds": 5}}, nil)
-	}()
-	<-done
+	a.ask(t, "POST", "/devices/pump-7/commands", map[string]any{"name": "set_interval", "params": map[string]any{"seconds": 5}}, nil)
 	trace.next("command", func() {}, func(e map[string]any) bool {
 		return e["type"] == "command" && e["direction"] == "out" && strings.Contains(e["frame"].(string), "set_interval")
 	})

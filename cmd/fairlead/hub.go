@@ -313,7 +313,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet{h.records, h.presence, h.minter, h.committer, h.twin}, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: &h.watching,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Watcher: &h.watching, Trace: h.watching.recent,
 		Log: h.log, Registry: h.reg,
 	})
 	return err

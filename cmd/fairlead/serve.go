@@ -169,6 +169,7 @@ func (h *hub) stages() []stage {
 		stage{name: "trace", run: h.watching.trace.run},
 		stage{name: "marks of frames", run: h.watching.frames.Run},
 		stage{name: "marks of telemetry", run: h.watching.telemetry.Run},
+		stage{name: "recent frames", run: h.watching.recent.run},
 		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)

@@ -55,9 +55,13 @@ func newACME(c configs.ACME, dir string, log *slog.Logger) (*acmeCerts, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &acmeCerts{hosts: c.Hosts, http: c.HTTPListen, log: log, calls: calls, fault: map[string]error{}}
+	hosts := make([]string, len(c.Hosts))
+	for i, h := range c.Hosts {
+		hosts[i] = strings.ToLower(strings.TrimSuffix(h, "."))
+	}
+	a := &acmeCerts{hosts: hosts, http: c.HTTPListen, log: log, calls: calls, fault: map[string]error{}}
 	a.manager = &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(dir), HostPolicy: autocert.HostWhitelist(c.Hosts...), Email: c.Email,
+		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(dir), HostPolicy: autocert.HostWhitelist(hosts...), Email: c.Email,
 		Client: &acme.Client{DirectoryURL: c.DirectoryURL, HTTPClient: &http.Client{Transport: calls, Timeout: acmeCall}, UserAgent: "fairlead"},
 	}
 	for _, h := range a.hosts {

@@ -34,7 +34,7 @@ type Marks struct {
 	wake    chan struct{} // of 1: something is to be told
 
 	mu     sync.Mutex
-	own    map[string]bool                 // guarded by mu
+	own    map[string]int                  // guarded by mu; how many look here
 	tell   map[string]bool                 // guarded by mu; marks of our own that the others have not heard of
 	others map[string]map[string]time.Time // guarded by mu; name -> node -> when its mark ends
 }
@@ -58,25 +58,27 @@ func (b *Bus) Marks(kind string, lease time.Duration, changed func(name string, 
 	}
 	return &Marks{
 		nc: b.nc, subject: markPrefix + kind, self: rand.Text(), lease: lease, changed: changed, log: b.opts.Log,
-		wake: make(chan struct{}, 1), own: map[string]bool{}, tell: map[string]bool{}, others: map[string]map[string]time.Time{},
+		wake: make(chan struct{}, 1), own: map[string]int{}, tell: map[string]bool{}, others: map[string]map[string]time.Time{},
 	}, nil
 }
 
-// Mark says that somebody here looks at a name, or nobody does any more. It does not block; other nodes hear of it soon.
+// Mark says that somebody here looks at a name, or that one of them does no more. It does not block; other nodes hear of
+// it soon.
 func (m *Marks) Mark(name string, on bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.own[name] == on {
-		return
-	}
-	m.tell[name] = on
+	before := m.own[name]
 	m.changeLocked(name, func() {
 		if on {
-			m.own[name] = true
-		} else {
+			m.own[name]++
+		} else if m.own[name]--; m.own[name] <= 0 {
 			delete(m.own, name)
 		}
 	})
+	if (before > 0) == (m.own[name] > 0) {
+		return
+	}
+	m.tell[name] = on
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -85,7 +87,7 @@ func (m *Marks) Mark(name string, on bool) {
 
 // changeLocked tells whether a change was the first mark of a name or the end of the last.
 func (m *Marks) changeLocked(name string, change func()) {
-	marked := func() bool { return m.own[name] || len(m.others[name]) > 0 }
+	marked := func() bool { return m.own[name] > 0 || len(m.others[name]) > 0 }
 	before := marked()
 	change()
 	if now := marked(); now != before {

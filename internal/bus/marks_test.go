@@ -79,6 +79,7 @@ func TestMarksReachEveryNode(t *testing.T) {
 	late := look(t, b, time.Minute) // hears at once what was said before it came
 	late.want(t, "pump-7", true)
 	here.Mark("pump-7", false)
+	here.Mark("pump-7", false)
 	here.Mark("pump-8", true)
 	there.want(t, "pump-8", true)
 	late.want(t, "pump-8", true)
