@@ -149,7 +149,9 @@ func (s *Session) nextWrite() (frames *[]byte, waiting []chan error, last bool) 
 		var room [64]byte
 		ack := wire.AppendAck(room[:0], s.codec, o.ack)
 		o.append(s.opcode(), ack)
-		s.traceOut(ack, fateSent)
+		if s.trace.Load() != nil {
+			s.traceOut(append([]byte(nil), ack...), fateSent) // ack itself stays on the stack
+		}
 		s.host.metrics.acks.Inc()
 	}
 	o.ack = 0

@@ -13,7 +13,7 @@ func TestHintsSpeakOfCommands(t *testing.T) {
 			t.Errorf("%s: %q", code, hint)
 		}
 		for _, part := range strings.Split(hint, "fairlead ")[1:] {
-			words := strings.Fields(part)
+			words := strings.Fields(strings.ReplaceAll(part, ";", " "))
 			if words[0] == "--version" {
 				continue
 			}
