@@ -52,8 +52,7 @@ func TestTraceShowsEachFrame(t *testing.T) {
 	}
 	c.send(`{"type":"telemetry","fields":{"temp":1}}`) // without seq nobody is told when it is stored
 	seen(t, frames, "telemetry", "taken")
-	c.send(`{"type":"telemetry","seq":2,"fields":{"temp":"` + strings.Repeat("x", 5000) + `"}}`)
-	c.read()
+	c.send(`{"type":"telemetry","seq":2,"fields":{"temp":[1]},"pad":"` + strings.Repeat("x", 5000) + `"}`)
 	if f := seen(t, frames, "telemetry", "invalid_field"); f.Bytes < 5000 || len(f.Text) > 4200 {
 		t.Errorf("%d bytes, %d of them shown", f.Bytes, len(f.Text))
 	}

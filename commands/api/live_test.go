@@ -214,7 +214,7 @@ func TestTraceIsOfNamedDevices(t *testing.T) {
 // TestSubscriptionTellsWhatIsUnknown: silence about a device that is not there looks like a device that says nothing.
 func TestSubscriptionTellsWhatIsUnknown(t *testing.T) {
 	h := start(t)
-	bound := h.operator("bea", api.Viewer, "site=plant-1")
+	bound := h.operator("bea", api.Viewer, "site=plant-7")
 	for token, want := range map[string]string{h.admin(): "[nobody]", bound: "[nobody pump-8]"} {
 		v := h.view(token)
 		v.say(`{"subscribe":{"devices":["pump-8","nobody","pump-7"],"events":["presence"]}}`)

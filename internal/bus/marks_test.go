@@ -104,6 +104,7 @@ func TestMarksOfADeadNodeEnd(t *testing.T) {
 	const lease = 300 * time.Millisecond
 	here, alive := look(t, b, lease), look(t, b, lease)
 	alive.Mark("held", true)
+	here.want(t, "held", true) // it hears by now
 	// A node that marks and is never heard again.
 	if err := b.Conn().Publish("mark.telemetry", []byte(`{"from":"dead","on":["held","left"]}`)); err != nil {
 		t.Fatal(err)

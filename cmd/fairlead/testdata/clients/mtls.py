@@ -28,10 +28,10 @@ async def main(url, ca_file, token, *own):
                 if frame["type"] == "ack":
                     print("acked", frame["seq"])
                     return
+    except (websockets.exceptions.InvalidMessage, ssl.SSLError, EOFError, ConnectionError):
+        print("no TLS")
     except websockets.exceptions.InvalidHandshake as refused:
         print("refused", getattr(refused, "status_code", None) or refused.response.status_code)
-    except (ssl.SSLError, ConnectionError):
-        print("no TLS")
 
 
 asyncio.run(main(*sys.argv[1:]))
