@@ -1,8 +1,8 @@
 # run: a hub with a simulated fleet. check: all that must hold before a change lands; it installs what it needs.
-# chaos and bench: the longer proofs, a short round of each is in check.
+# chaos, fuzz and bench: the longer proofs, a short round of each is in check.
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build setup fmt lint test chaos bench check
+.PHONY: run build setup fmt lint test chaos fuzz bench check
 
 run:
 	go run ./cmd/fairlead demo
@@ -38,5 +38,8 @@ bench: setup
 
 chaos: setup
 	go test -tags chaos -timeout 120m -v -run 'Chaos|PowerCut|Kill|History|Forgetful' ./...
+
+fuzz:
+	.ci/fuzz 60s
 
 check: setup lint test short

@@ -32,7 +32,22 @@ type Config struct {
 const (
 	TLSAuto  = "auto"  // self-signed, made at the first start, its CA in the data directory
 	TLSFiles = "files" // cert_file and key_file, read again when they change
+	TLSACME  = "acme"  // issued and renewed by an ACME directory, such as Let's Encrypt
 	TLSOff   = "off"   // only on loopback, or with allow_plaintext
+)
+
+// Whether clients are asked for certificates of their own.
+const (
+	ClientAuthOff      = "off"
+	ClientAuthOptional = "optional" // asked for, and verified when shown
+	ClientAuthRequire  = "require"  // nobody connects without, operators and browsers neither
+)
+
+// How a device's certificate is bound to its token.
+const (
+	BindOff     = "off"
+	BindMatch   = "match"   // a certificate that is shown must name the device
+	BindRequire = "require" // and one must be shown
 )
 
 // TLS says how the hub's own listener is encrypted.
@@ -42,6 +57,19 @@ type TLS struct {
 	KeyFile        string   `yaml:"key_file"`
 	Hosts          []string `yaml:"hosts"`
 	AllowPlaintext bool     `yaml:"allow_plaintext"`
+	ClientAuth     string   `yaml:"client_auth"`
+	ClientCAFile   string   `yaml:"client_ca_file"`
+	ACME           ACME     `yaml:"acme"`
+}
+
+// ACME names who issues the listener's certificate [RFC8555]. HTTPListen also answers http-01 there; without it the
+// listener itself answers tls-alpn-01.
+type ACME struct {
+	Hosts        []string `yaml:"hosts"`
+	Email        string   `yaml:"email"`
+	DirectoryURL string   `yaml:"directory_url"`
+	CAFile       string   `yaml:"ca_file"`
+	HTTPListen   string   `yaml:"http_listen"`
 }
 
 // Auth says which tokens are good.
@@ -82,6 +110,8 @@ type Devices struct {
 	WriteTimeout      time.Duration `yaml:"write_timeout"`
 	MalformedLimit    int           `yaml:"malformed_limit"`
 	DrainFor          time.Duration `yaml:"drain_for"`
+	BindCertificate   string        `yaml:"bind_certificate"`
+	CertificateNames  []string      `yaml:"certificate_names"`
 
 	ConnectsPerSecond        int           `yaml:"connects_per_second"`         // of all devices
 	MaxPending               int           `yaml:"max_pending"`                 // connections that have asked for nothing yet

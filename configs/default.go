@@ -13,7 +13,10 @@ func Default() Config {
 	return Config{
 		Listen:  "127.0.0.1:8443",
 		DataDir: "fairlead-data",
-		TLS:     TLS{Mode: TLSAuto, Hosts: []string{"localhost", "127.0.0.1", "::1"}},
+		TLS: TLS{
+			Mode: TLSAuto, Hosts: []string{"localhost", "127.0.0.1", "::1"}, ClientAuth: ClientAuthOff,
+			ACME: ACME{DirectoryURL: "https://acme-v02.api.letsencrypt.org/directory"},
+		},
 		Auth: Auth{
 			Issuer:      "fairlead",
 			Audience:    "fairlead",
@@ -35,14 +38,16 @@ func Default() Config {
 			WriteTimeout:      10 * time.Second,
 			MalformedLimit:    20,
 			DrainFor:          5 * time.Second,
+			BindCertificate:   BindOff,
+			CertificateNames:  []string{"cn", "dns", "uri:urn:device:"},
 
 			ConnectsPerSecond:        5000,
 			MaxPending:               4096,
 			AddressConnectsPerMinute: 30_000,
 			AddressPending:           1024,
-			FramesPerSecond:          2000,
-			BytesPerSecond:           16 << 20,
-			PointsPerSecond:          100_000,
+			FramesPerSecond:          20_000,
+			BytesPerSecond:           32 << 20,
+			PointsPerSecond:          500_000,
 			QuotaPatience:            time.Minute,
 			FlapLimit:                5,
 			FlapWindow:               time.Minute,

@@ -115,11 +115,47 @@ func (c *Config) checkTLS(fs *faults) {
 		fs.check(c.TLS.KeyFile != "", "tls.key_file", `""`, "mode files needs it")
 		fs.file("tls.cert_file", c.TLS.CertFile)
 		fs.file("tls.key_file", c.TLS.KeyFile)
+	case TLSACME:
+		c.checkACME(fs)
 	case TLSOff:
 		fs.check(Loopback(c.Listen) || c.TLS.AllowPlaintext, "tls.mode", c.TLS.Mode,
 			"without TLS the hub listens on loopback only; set tls.allow_plaintext: true if a proxy ends TLS")
 	default:
-		fs.add("tls.mode", c.TLS.Mode, "use auto, files or off")
+		fs.add("tls.mode", c.TLS.Mode, "use auto, files, acme or off")
+	}
+	c.checkClients(fs)
+}
+
+func (c *Config) checkACME(fs *faults) {
+	a := c.TLS.ACME
+	fs.check(len(a.Hosts) > 0, "tls.acme.hosts", "[]", "mode acme needs the names that clients connect to")
+	for i, h := range a.Hosts {
+		plain := strings.Contains(strings.Trim(h, "."), ".") && net.ParseIP(h) == nil && !strings.ContainsAny(h, "*:/ ")
+		fs.check(plain, fmt.Sprintf("tls.acme.hosts[%d]", i), h, "want a full host name, such as hub.example.com")
+	}
+	fs.url("tls.acme.directory_url", a.DirectoryURL, "https")
+	fs.file("tls.acme.ca_file", a.CAFile)
+	fs.address("tls.acme.http_listen", a.HTTPListen, true)
+}
+
+func (c *Config) checkClients(fs *faults) {
+	auth, bind := c.TLS.ClientAuth, c.Devices.BindCertificate
+	asked := auth == ClientAuthOptional || auth == ClientAuthRequire
+	fs.check(asked || auth == ClientAuthOff, "tls.client_auth", auth, "use off, optional or require")
+	if asked {
+		fs.check(c.TLS.Mode != TLSOff, "tls.client_auth", auth, "without TLS nobody shows a certificate")
+		fs.check(c.TLS.ClientCAFile != "", "tls.client_ca_file", `""`, "client_auth needs the CAs of those certificates")
+		fs.file("tls.client_ca_file", c.TLS.ClientCAFile)
+	}
+	fs.check(slices.Contains([]string{BindOff, BindMatch, BindRequire}, bind), "devices.bind_certificate", bind, "use off, match or require")
+	if bind != BindOff {
+		fs.check(asked, "devices.bind_certificate", bind, "set tls.client_auth: optional, or no device is asked for a certificate")
+		fs.check(len(c.Devices.CertificateNames) > 0, "devices.certificate_names", "[]", "say where a certificate names its device: cn, dns, dns:SUFFIX, uri:PREFIX")
+	}
+	for i, n := range c.Devices.CertificateNames {
+		kind, rest, more := strings.Cut(n, ":")
+		good := kind == "cn" && !more || kind == "dns" && (!more || rest != "") || kind == "uri" && rest != ""
+		fs.check(good, fmt.Sprintf("devices.certificate_names[%d]", i), n, "use cn, dns, dns:SUFFIX or uri:PREFIX")
 	}
 }
 

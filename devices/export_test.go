@@ -1,6 +1,10 @@
 package devices
 
-import "time"
+import (
+	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
 
 // Walked is what a walker knows after a stream: whether any message ended, and whether it stands inside one.
 type Walked struct {
@@ -38,3 +42,20 @@ func Impatient(h *Handler, d time.Duration) *Uplink {
 
 // Clocked reports whether the registry's clock has come to t: it is read a few times a second.
 func (r *Registry) Clocked(t time.Time) bool { return r.clock.Load() >= int64(t.Sub(r.started)) }
+
+// Traced is a session without a socket, for what tracing costs.
+type Traced struct{ s *Session }
+
+// NewTraced returns a session as it is after its handshake.
+func NewTraced(r *Registry, device string) Traced {
+	s := &Session{host: &Handler{Registry: r}, device: device, id: "x", codec: wire.JSON}
+	r.follow(s)
+	return Traced{s}
+}
+
+// Frame goes where a stored frame and its ack pass the tracer.
+func (t Traced) Frame(data []byte) {
+	t.s.traceTelemetry(data, 1)
+	t.s.traceIn(data, fateTaken)
+	t.s.traceOut(data, fateSent)
+}

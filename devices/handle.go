@@ -46,11 +46,10 @@ func (s *Session) handle(data []byte) {
 		s.report(f)
 	case *wire.TokenRenewal:
 		m.framesIn[frameToken].Inc()
-		s.renew(f.Token)
-		s.traced(s.traceIn([]byte(`{"type":"token"}`), "renewed"))
+		s.traceIn([]byte(`{"type":"token","token":"***"}`), s.renew(f.Token))
 		return
 	}
-	s.traced(s.traceIn(data, "taken"))
+	s.traceIn(data, fateTaken)
 }
 
 // refuse answers a frame that cannot be decoded.
@@ -58,7 +57,7 @@ func (s *Session) refuse(data []byte, err error) {
 	var unknown *wire.UnknownType
 	if errors.As(err, &unknown) {
 		s.host.metrics.framesIn[frameUnknown].Inc()
-		s.traced(s.traceIn(data, "unknown_type"))
+		s.traceIn(data, "unknown_type")
 		s.note("unknown_type", clip(unknown.Error()))
 		return
 	}
@@ -80,7 +79,7 @@ func (s *Session) refuse(data []byte, err error) {
 
 func (s *Session) reject(data []byte, rej *wire.Reject) {
 	s.host.metrics.reject(rej.Code)
-	s.traced(s.traceIn(data, string(rej.Code)))
+	s.traceIn(data, string(rej.Code))
 	r := *rej
 	r.Message = clip(r.Message)
 	_ = s.send(&r, nil) // the session ends if it cannot be sent
@@ -113,6 +112,7 @@ func (s *Session) advance(seq uint64) bool {
 // telemetry hands a frame to the log. The reader waits here while the log is slower than the device.
 func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 	if t.Seq != 0 && !s.advance(t.Seq) {
+		s.traceIn(data, string(endSeq.cause))
 		return
 	}
 	if most := s.host.cfg.PointsPerFrame; len(t.Points) > most {
@@ -122,6 +122,7 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 	if !s.open() || !s.expect(t.Seq) {
 		return
 	}
+	s.traceTelemetry(data, t.Seq)
 	s.busy.Store(true)
 	err := s.source.Append(t)
 	s.busy.Store(false)
@@ -130,10 +131,13 @@ func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 		if s.quiet.Load() {
 			s.spoke()
 		}
-		s.traced(s.traceIn(data, "taken"))
+		if t.Seq == 0 {
+			s.traceIn(data, fateTaken)
+		}
 		return
 	}
 	s.forget(t.Seq)
+	s.untrace(t.Seq)
 	var rej *wire.Reject
 	if !errors.As(err, &rej) {
 		s.host.log.Warn("telemetry not taken", keyDevice, s.device, keyErr, err)
@@ -263,8 +267,8 @@ func (s *Session) report(f *wire.StateReport) {
 	}
 }
 
-// renew takes a fresh token, verified like the one at connect.
-func (s *Session) renew(token string) {
+// renew takes a fresh token, verified like the one at connect, and returns its fate.
+func (s *Session) renew(token string) (fate string) {
 	claims, err := s.host.verifier.Verify(token)
 	var rej *auth.Refusal
 	switch {
@@ -276,10 +280,10 @@ func (s *Session) renew(token string) {
 			e = ending{code: CloseRevoked, cause: causeRevoked, reason: detail}
 		}
 		s.stop(e)
-		return
+		return code
 	case err != nil || claims.Device != s.device:
 		s.stop(ending{code: CloseToken, cause: causeExpired, reason: "token refused: it is another device's"})
-		return
+		return fateOtherDevice
 	}
 	s.mu.Lock()
 	s.claims = claims
@@ -287,4 +291,5 @@ func (s *Session) renew(token string) {
 	s.host.reschedule(s)
 	s.mu.Unlock()
 	_ = s.send(&wire.Token{Expires: claims.Expires.UnixMilli()}, nil) // the session ends if it cannot be sent
+	return fateRenewed
 }

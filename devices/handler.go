@@ -39,6 +39,7 @@ type Handler struct {
 	addresses *connectLimit[netip.Addr] // of an address
 	rate      nodeRate
 	proxies   proxies
+	binding   binding
 	upgrader  websocket.Upgrader
 }
 
@@ -67,6 +68,7 @@ func NewHandler(r *Registry, o HandlerOptions) *Handler {
 		stalled:  o.Stalled,
 		turns:    make(chan struct{}, max(r.cfg.MaxHandshakes, 1)),
 		connects: newConnectLimit[string](r.cfg.ConnectsPerMinute),
+		binding:  newBinding(r.cfg),
 		upgrader: websocket.Upgrader{
 			WriteBufferPool: noBuffers{},                              // the outbox frames; the library never writes
 			CheckOrigin:     func(*http.Request) bool { return true }, // checked before
@@ -165,6 +167,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) *problem.Documen
 	if err != nil {
 		return refuseToken(err)
 	}
+	if p := h.binding.check(r.TLS, claims.Device); p != nil {
+		return p
+	}
 	if !h.connects.allow(claims.Device, shardOf(claims.Device), h.now()) {
 		return refuse429(refuseOften, "this device connects too often")
 	}
@@ -229,7 +234,7 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.
 	h.add(s)
-	s.trace.Store(h.tracer(s.device))
+	h.follow(s)
 	h.timers.set(s, h.clock.Load())
 	s.recheck() // the record may have changed since the token was verified
 	s.drain()
@@ -246,7 +251,7 @@ func (s *Session) prepare() {
 	s.ws.SetCloseHandler(func(int, string) error { return nil })
 	s.ws.SetPingHandler(func(payload string) error { s.ping([]byte(payload)); return nil })
 	s.ws.SetPongHandler(func(payload string) error { s.pong([]byte(payload)); return nil })
-	s.trace.Store(s.host.tracer(s.device))
+	s.host.follow(s)
 }
 
 // begin sets when the session is looked at first: at any time within a heartbeat, so that those that came together are
@@ -280,7 +285,7 @@ func (s *Session) welcome(now time.Time) {
 	response := appendFrame(s.sock.response, s.opcode(), payload)
 	s.sock.response = nil
 	s.out.frames, s.out.draining = &response, true
-	s.traced(s.traceOut(payload, ""))
+	s.traceOut(payload, fateSent)
 }
 
 func refuseToken(err error) *problem.Document {

@@ -52,12 +52,15 @@ const (
 	refuseRush         = "too_many_connects"
 	refuseConflict     = "identity_conflict"
 	refuseQuota        = "over_quota"
+
+	refuseCertificate   = "certificate_mismatch"
+	refuseNoCertificate = "certificate_missing"
 )
 
 var refusals = []string{
 	refuseNotWebSocket, refuseQueryToken, refuseTwoTokens, refuseSubprotocol, refuseOrigin, refuseOften,
 	refuseDraining, refuseFull, refuseBusy, refuseStalled, refuseBroken, refuseMethod, refuseMedia, refuseTooBig, refuseBody, refusePosts,
-	refuseLog, refuseAddress, refuseRush, refuseConflict, refuseQuota, "token_not_verified",
+	refuseLog, refuseAddress, refuseRush, refuseConflict, refuseQuota, refuseCertificate, refuseNoCertificate, "token_not_verified",
 }
 
 type metrics struct {

@@ -66,7 +66,6 @@ func (s *Session) send(frame any, written chan error) error {
 	if err != nil {
 		return err
 	}
-	s.traced(s.traceOut(payload, ""))
 	return s.queue(s.opcode(), payload, written)
 }
 
@@ -84,13 +83,16 @@ func (s *Session) queue(opcode byte, payload []byte, written chan error) error {
 
 func (s *Session) queueLocked(opcode byte, payload []byte) bool {
 	if s.out.ended || s.out.last {
+		s.traceOut(payload, fateDropped)
 		return false
 	}
 	if s.out.size()+len(payload) > s.host.cfg.QueueBytes {
+		s.traceOut(payload, fateDropped)
 		s.endLocked(endSlow)
 		return false
 	}
 	s.out.append(opcode, payload)
+	s.traceOut(payload, fateSent)
 	s.drainLocked()
 	return true
 }
@@ -145,7 +147,11 @@ func (s *Session) nextWrite() (frames *[]byte, waiting []chan error, last bool) 
 	o := &s.out
 	if o.ack != 0 && !o.last && !o.ended {
 		var room [64]byte
-		o.append(s.opcode(), wire.AppendAck(room[:0], s.codec, o.ack))
+		ack := wire.AppendAck(room[:0], s.codec, o.ack)
+		o.append(s.opcode(), ack)
+		if s.trace.Load() != nil {
+			s.traceOut(append([]byte(nil), ack...), fateSent) // ack itself stays on the stack
+		}
 		s.host.metrics.acks.Inc()
 	}
 	o.ack = 0
@@ -200,6 +206,9 @@ func (s *Session) Stored(seq uint64) {
 	n := 0
 	for n < len(s.pending) && s.pending[n] <= seq {
 		n++
+	}
+	if s.awaited != nil {
+		s.traceStoredLocked(seq, fateStored)
 	}
 	s.pending = append(s.pending[:0], s.pending[n:]...)
 	if len(s.pending) == 0 && cap(s.pending) > keptPending {

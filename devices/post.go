@@ -181,6 +181,9 @@ func (u *Uplink) admit(w http.ResponseWriter, r *http.Request, m medium) (*poste
 	if err != nil {
 		return nil, refuseToken(err)
 	}
+	if p := u.binding.check(r.TLS, claims.Device); p != nil {
+		return nil, p
+	}
 	rec, ok := u.records.Record(claims.Device)
 	if !ok {
 		return nil, refuseToken(&auth.Refusal{Code: auth.UnknownDevice, Detail: "the device was deleted"})

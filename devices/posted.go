@@ -72,12 +72,13 @@ func (j *posted) store() error {
 		j.trace(err)
 		return err
 	}
-	j.trace(nil)
 	j.uplink.presence.Pointed(j.device)
 	select {
 	case <-j.stored:
+		j.trace(nil)
 		return nil
 	case <-j.quit:
+		j.trace(errGone)
 		return errGone
 	}
 }
@@ -119,12 +120,13 @@ func (j *posted) trace(err error) {
 	if t == nil {
 		return
 	}
-	fate := "taken"
+	f := traced(j.codec, j.data)
+	f.Time, f.Device, f.Fate = j.uplink.now(), j.device, fateStored
 	var rej *wire.Reject
 	if errors.As(err, &rej) {
-		fate = string(rej.Code)
+		f.Fate = string(rej.Code)
 	} else if err != nil {
-		fate = "not taken"
+		f.Fate = fateTaken // it may be stored all the same
 	}
-	t.see(TracedFrame{Time: j.uplink.now(), Device: j.device, Data: append([]byte(nil), j.data...), Fate: fate})
+	t.show(f)
 }

@@ -47,8 +47,9 @@ type Registry struct {
 	ends   chan struct{} // places of sessions that are wound up
 	shards [registryShards]registryShard
 
+	tracing atomic.Int64 // devices that somebody traces
 	traceMu sync.Mutex
-	tracers map[string]*tracer
+	tracers map[string]*tracer // guarded by traceMu
 }
 
 type registryShard struct {
@@ -156,6 +157,7 @@ func (r *Registry) remove(s *Session) {
 	s.mu.Lock()
 	e := s.end
 	s.mu.Unlock()
+	s.traceEnd(e)
 	heard := r.started.Add(time.Duration(s.heard.Load()))
 	r.presence.pointedAt(s.device, s.pointed())
 	r.presence.disconnected(s.device, s.epoch, e.cause, heard)

@@ -51,6 +51,7 @@ type Session struct {
 	out     outbox
 	claims  *auth.Claims
 	pending []uint64 // seqs appended and not yet stored
+	awaited *awaited // nil: no traced frame waits for its fate
 	answers int32    // handed over and not yet recorded
 	room    chan struct{}
 	end     *ending // set once the session is to end
@@ -257,6 +258,7 @@ func (s *Session) byeLocked(e *ending) {
 	bye := &wire.Bye{Code: int(e.code), Reason: e.reason, RetryAfterMS: e.retryAfter().Milliseconds()}
 	if payload, err := wire.Append(nil, s.codec, bye); err == nil {
 		s.out.append(s.opcode(), payload)
+		s.traceOut(payload, fateSent)
 	}
 	s.closeFrameLocked(e)
 }

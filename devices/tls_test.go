@@ -44,36 +44,3 @@ func TestOverTLS(t *testing.T) {
 	c.send(pad(60_000)[:59_999] + strings.Repeat(" ", 10_000) + "}")
 	c.wantClose(devices.CloseTooBig)
 }
-
-func TestTraceShowsEachFrame(t *testing.T) {
-	h := startHub(t)
-	frames := make(chan devices.TracedFrame, 16)
-	stop := h.registry.Trace("pump-7", func(f devices.TracedFrame) { frames <- f })
-	c := h.connect(h.device("pump-7"))
-	c.send(point(1))
-	c.wantAck(1)
-	c.send(`{"type":"dance"}`)
-	c.read()
-	fates := map[string]bool{}
-	for len(fates) < 3 {
-		select {
-		case f := <-frames:
-			fates[f.Fate] = true
-			if f.Device != "pump-7" || f.Session != c.welcome.Session || len(f.Data) == 0 {
-				t.Fatalf("%+v", f)
-			}
-		case <-time.After(patience):
-			t.Fatalf("saw only %v", fates)
-		}
-	}
-	if !fates["sent"] || !fates["taken"] || !fates["unknown_type"] {
-		t.Fatalf("saw %v", fates)
-	}
-	stop()
-	drained := len(frames)
-	c.send(point(2))
-	c.wantAck(2)
-	if len(frames) > drained {
-		t.Fatal("traced after stop")
-	}
-}

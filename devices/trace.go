@@ -1,77 +1,219 @@
 package devices
 
-import "time"
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
 
-// TracedFrame is one frame of a traced device and what became of it. Data is the tracer's to keep.
+	"github.com/fairlead-hub/fairlead/devices/wire"
+)
+
+// The fates of frames that were not refused. A refused one's is the code that its device was told.
+const (
+	fateStored      = "stored"  // on disk
+	fateTaken       = "taken"   // handed on; of telemetry without seq, or whose session ended first, no more is known
+	fateRenewed     = "renewed" // a token
+	fateSent        = "sent"    // queued for the socket, in this order
+	fateOtherDevice = "token_of_another_device"
+	fateDropped     = "dropped" // the session had ended, or its device does not read
+)
+
+// traceText bounds what is shown of one frame, in bytes.
+const traceText = 4 << 10
+
+// TracedFrame is one frame of a traced device and what became of it. Text is what came, JSON for CBOR, with tokens
+// blanked and cut to a bound; hexadecimal if it is neither text nor CBOR. A frame of type "end" is the session's end, its
+// fate the cause.
 type TracedFrame struct {
 	Time    time.Time
 	Device  string
 	Session string
 	Out     bool // from the hub to the device
-	Data    []byte
-	Fate    string // taken, sent, or the code by which it was refused
+	Type    string
+	Bytes   int
+	Text    string
+	Fate    string
 }
 
-// tracer is who looks at a device's frames. A session without one pays a look at a nil pointer.
-type tracer struct{ see func(TracedFrame) }
+// tracer is who looks at a device's frames; it never changes. A session without one pays a look at a nil pointer.
+type tracer struct{ looking []*func(TracedFrame) }
 
-// traceIn and traceOut make the frame that a tracer would see; nil if nobody looks.
-func (s *Session) traceIn(data []byte, fate string) *TracedFrame {
-	if s.trace.Load() == nil {
-		return nil
-	}
-	return s.traceFrame(data, fate, false)
-}
-
-func (s *Session) traceOut(data []byte, fate string) *TracedFrame {
-	if s.trace.Load() == nil {
-		return nil
-	}
-	if fate == "" {
-		fate = "sent"
-	}
-	return s.traceFrame(data, fate, true)
-}
-
-func (s *Session) traceFrame(data []byte, fate string, out bool) *TracedFrame {
-	return &TracedFrame{
-		Time: s.host.now(), Device: s.device, Session: s.id, Out: out, Data: append([]byte(nil), data...), Fate: fate,
-	}
-}
-
-func (s *Session) traced(f *TracedFrame) {
-	if f == nil {
-		return
-	}
-	if t := s.trace.Load(); t != nil {
-		t.see(*f)
+func (t *tracer) show(f TracedFrame) {
+	for _, see := range t.looking {
+		(*see)(f)
 	}
 }
 
 // Trace shows see every frame of a device, of this session and later ones on this node, until stop is called. see is
-// called by the session's goroutines and must not block; one tracer at a time sees a device, the newest.
+// called by the session's goroutines, some of them under its lock: it must only take the frame. Any number may look.
 func (r *Registry) Trace(device string, see func(TracedFrame)) (stop func()) {
-	t := &tracer{see: see}
-	r.traceMu.Lock()
-	r.tracers[device] = t
-	r.traceMu.Unlock()
-	if s := r.session(device); s != nil {
-		s.trace.Store(t)
-	}
+	r.retrace(device, func(looking []*func(TracedFrame)) []*func(TracedFrame) { return append(looking, &see) })
 	return func() {
-		r.traceMu.Lock()
-		if r.tracers[device] == t {
-			delete(r.tracers, device)
+		r.retrace(device, func(looking []*func(TracedFrame)) []*func(TracedFrame) {
+			return slices.DeleteFunc(looking, func(f *func(TracedFrame)) bool { return f == &see })
+		})
+	}
+}
+
+// retrace changes who looks at a device, also for a session that is there.
+func (r *Registry) retrace(device string, change func([]*func(TracedFrame)) []*func(TracedFrame)) {
+	r.traceMu.Lock()
+	defer r.traceMu.Unlock()
+	var looking []*func(TracedFrame)
+	if t := r.tracers[device]; t != nil {
+		looking = slices.Clone(t.looking)
+	}
+	if looking = change(looking); len(looking) > 0 {
+		r.tracers[device] = &tracer{looking}
+	} else {
+		delete(r.tracers, device)
+	}
+	r.tracing.Store(int64(len(r.tracers)))
+	if s := r.session(device); s != nil {
+		s.trace.Store(r.tracers[device])
+	}
+}
+
+// follow gives a session the tracer of its device.
+func (r *Registry) follow(s *Session) {
+	if r.tracing.Load() == 0 && s.trace.Load() == nil {
+		return
+	}
+	r.traceMu.Lock()
+	defer r.traceMu.Unlock()
+	s.trace.Store(r.tracers[s.device])
+}
+
+// tracer is who looks at a device that has no session, or nil.
+func (r *Registry) tracer(device string) *tracer {
+	if r.tracing.Load() == 0 {
+		return nil
+	}
+	r.traceMu.Lock()
+	defer r.traceMu.Unlock()
+	return r.tracers[device]
+}
+
+// traceIn and traceOut show a frame to who looks; usually nobody does.
+func (s *Session) traceIn(data []byte, fate string) {
+	if t := s.trace.Load(); t != nil {
+		t.show(s.frame(data, false, fate))
+	}
+}
+
+func (s *Session) traceOut(data []byte, fate string) {
+	if t := s.trace.Load(); t != nil {
+		t.show(s.frame(data, true, fate))
+	}
+}
+
+func (s *Session) frame(data []byte, out bool, fate string) TracedFrame {
+	codec := s.codec
+	if out && !codec.Binary() {
+		codec = wire.JSON
+	}
+	f := traced(codec, data)
+	f.Time, f.Device, f.Session, f.Out, f.Fate = s.host.now(), s.device, s.id, out, fate
+	return f
+}
+
+// awaited are traced frames whose fate the log has not told yet.
+type awaited struct {
+	seqs   []uint64
+	frames []TracedFrame
+}
+
+// traceTelemetry shows a frame once the log has told its fate.
+func (s *Session) traceTelemetry(data []byte, seq uint64) {
+	if seq == 0 || s.trace.Load() == nil {
+		return
+	}
+	f := s.frame(data, false, fateStored)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited == nil {
+		s.awaited = &awaited{}
+	}
+	s.awaited.seqs, s.awaited.frames = append(s.awaited.seqs, seq), append(s.awaited.frames, f)
+}
+
+// traceStoredLocked shows what is stored up to seq.
+func (s *Session) traceStoredLocked(seq uint64, fate string) {
+	a := s.awaited
+	t := s.trace.Load()
+	n := 0
+	for ; n < len(a.seqs) && a.seqs[n] <= seq; n++ {
+		if t != nil {
+			a.frames[n].Fate = fate
+			t.show(a.frames[n])
 		}
-		r.traceMu.Unlock()
-		if s := r.session(device); s != nil {
-			s.trace.CompareAndSwap(t, nil)
+	}
+	a.seqs, a.frames = a.seqs[n:], a.frames[n:]
+	if len(a.seqs) == 0 {
+		s.awaited = nil
+	}
+}
+
+// untrace forgets a frame that the log did not take: it is shown with the reason.
+func (s *Session) untrace(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.awaited; a != nil && len(a.seqs) > 0 && a.seqs[len(a.seqs)-1] == seq {
+		a.seqs, a.frames = a.seqs[:len(a.seqs)-1], a.frames[:len(a.frames)-1]
+		if len(a.seqs) == 0 {
+			s.awaited = nil
 		}
 	}
 }
 
-func (r *Registry) tracer(device string) *tracer {
-	r.traceMu.Lock()
-	defer r.traceMu.Unlock()
-	return r.tracers[device]
+// traceEnd shows that the session has ended, after what nobody tells the fate of any more.
+func (s *Session) traceEnd(e *ending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited != nil {
+		s.traceStoredLocked(^uint64(0), fateTaken)
+	}
+	if t := s.trace.Load(); t != nil {
+		f := TracedFrame{Time: s.host.now(), Device: s.device, Session: s.id, Out: true, Type: "end", Fate: string(e.cause)}
+		f.Text = e.reason
+		if e.code != 0 {
+			f.Text = strings.TrimSpace(strconv.Itoa(int(e.code)) + " " + e.reason)
+		}
+		t.show(f)
+	}
+}
+
+// compact is what looks like a compact JWS: three long words with dots between. Whoever could read one in a trace could be
+// the device.
+var compact = regexp.MustCompile(`[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}`)
+
+// traced makes what a tracer sees of a message.
+func traced(c wire.Codec, data []byte) TracedFrame {
+	f := TracedFrame{Bytes: len(data)}
+	data = compact.ReplaceAllFunc(data, func(t []byte) []byte { return bytes.Repeat([]byte{'*'}, len(t)) })
+	text, ok := wire.Readable(c, data)
+	switch {
+	case !ok:
+		text = hex.EncodeToString(data[:min(len(data), traceText/2)])
+	case c.Numbered(data):
+		f.Type = "telemetry"
+	default:
+		var envelope struct {
+			Type string `json:"type"`
+		}
+		if json.Unmarshal([]byte(text), &envelope) == nil && utf8.ValidString(envelope.Type) {
+			f.Type = clip(envelope.Type)
+		}
+	}
+	if len(text) > traceText {
+		text = strings.ToValidUTF8(text[:traceText], "") + "..."
+	}
+	f.Text = text
+	return f
 }

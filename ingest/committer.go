@@ -76,6 +76,7 @@ type Committer struct {
 
 	devMu   sync.RWMutex
 	devices map[string]*device // guarded by devMu
+	watched map[string]bool    // guarded by devMu
 
 	mu      sync.Mutex
 	room    sync.Cond     // waits for room in the open batch
@@ -103,7 +104,7 @@ func New(o Options) (*Committer, error) {
 		types: newTypes(o.Types, o.Config.TotalSeries), live: o.Live, now: o.Now, log: o.Log, metrics: m,
 		space:      o.Room,
 		batchBytes: o.Config.BatchBytes - batchHeader, deviceFields: o.Config.DeviceFields, deviceSeries: deviceSeries,
-		devices: make(map[string]*device), open: &batch{id: 1},
+		devices: make(map[string]*device), watched: make(map[string]bool), open: &batch{id: 1},
 		wake: make(chan struct{}, 1), sealed: make(chan *batch, inFlight), ready: make(chan struct{}),
 	}
 	c.alive, c.stop = context.WithCancel(context.Background())

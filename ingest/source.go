@@ -417,18 +417,29 @@ func (c *Committer) device(id string) *device {
 	d := c.devices[id]
 	if d == nil {
 		d = newDevice(id)
+		d.watched.Store(c.watched[id])
 		c.devices[id] = d
 	}
 	return d
 }
 
-// Watch switches live telemetry of a device, or of every device under "*", on or off; it costs nothing while off.
+// Watch switches live telemetry of a device, or of every device under "*", on or off; it costs nothing while off. The
+// device need not be here, or exist.
 func (c *Committer) Watch(id string, on bool) {
 	if id == "*" {
 		c.watchAll.Store(on)
 		return
 	}
-	c.device(id).watched.Store(on)
+	c.devMu.Lock()
+	defer c.devMu.Unlock()
+	if on {
+		c.watched[id] = true
+	} else {
+		delete(c.watched, id)
+	}
+	if d := c.devices[id]; d != nil {
+		d.watched.Store(on)
+	}
 }
 
 // clockNow is the clock of a hub.

@@ -57,11 +57,11 @@ func runEchoPart(ctx context.Context, in *json.Decoder, out *json.Encoder) error
 	}
 	answer := echoAnswer{URL: "ws://" + front.Addr().String() + "/v1/device", PID: os.Getpid(), Tokens: tokens}
 	if spec.TLSDir != "" {
-		conf, _, err := serverTLS(configs.Default().TLS, spec.TLSDir, slog.New(slog.DiscardHandler))
+		enc, err := serverTLS(configs.Default().TLS, spec.TLSDir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return errors.Join(err, front.Close())
 		}
-		front = tls.NewListener(front, conf)
+		front = tls.NewListener(front, enc.conf)
 		answer.URL = "wss://" + front.Addr().String() + "/v1/device"
 	}
 	back, err := listen("admin", "127.0.0.1:0")

@@ -292,8 +292,8 @@ func hubRefusal(status int, raw []byte) error {
 	if doc.Path != "" && !strings.Contains(text, doc.Path) {
 		text = doc.Path + ": " + text
 	}
-	if doc.Hint != "" {
-		text += "\n" + doc.Hint
+	if hint := hintFor(doc.Code, doc.Hint); hint != "" {
+		text += "\n" + hint
 	}
 	code := exitFailed
 	switch {

@@ -31,7 +31,7 @@ func newTailCommand() *cobra.Command {
 		Long: "Tail prints presence, telemetry, command and state events as they come. When the link breaks it says so and\nconnects again; events meanwhile are not shown.",
 	}
 	f := addClientFlags(cmd)
-	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas")
+	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas (of named devices also trace)")
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "stop after so many events")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
@@ -151,13 +151,14 @@ func (t *tail) show(data []byte) error {
 		Flaps   int
 		Points  []api.Point
 		Command api.Command
-		Dropped int
+		Dropped int64
 		Code    string
 		Message string
 
 		SilentSince int64 `json:"silent_since"`
 		Conflict    bool
 		Addresses   []string
+		Unknown     []string
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read event: %w", err)
@@ -165,6 +166,9 @@ func (t *tail) show(data []byte) error {
 	switch e.Event {
 	case "subscribed":
 		t.up = true
+		if len(e.Unknown) > 0 {
+			return &exitError{exitFailed, fmt.Errorf("there is no such device: %q\n%s", e.Unknown, hintFor("device_not_found", ""))}
+		}
 		return nil
 	case "error":
 		return usage("%s (%s)", e.Message, e.Code)
@@ -174,8 +178,14 @@ func (t *tail) show(data []byte) error {
 	case t.client.json:
 		fmt.Fprintln(out, string(data))
 	case e.Event == "gap":
-		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d telemetry events lost: this terminal takes them too slowly\n", e.Dropped)
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d events lost: this terminal takes them too slowly\n", e.Dropped)
 		return nil
+	case e.Event == "trace":
+		var f api.TraceFrame
+		if err := json.Unmarshal(data, &f); err != nil {
+			return fmt.Errorf("read frame: %w", err)
+		}
+		t.frame(f, e.Dropped)
 	case e.Event == "telemetry":
 		for _, p := range e.Points {
 			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))

@@ -79,24 +79,13 @@ ingest: {tags: [site]}
 // natsServer runs a nats-server with JetStream that syncs before it answers, and returns its URL.
 func natsServer(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("nats-server")
-	if err != nil {
-		gopath, err := exec.Command("go", "env", "GOPATH").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path = filepath.Join(strings.TrimSpace(string(gopath)), "bin", "nats-server")
-		if _, err := os.Stat(path); err != nil {
-			t.Fatal("nats-server is neither in PATH nor in $(go env GOPATH)/bin: make check installs it")
-		}
-	}
 	dir := t.TempDir()
 	conf := fmt.Sprintf("listen: \"127.0.0.1:-1\"\nports_file_dir: %q\njetstream {store_dir: %q, sync_interval: always}\n", dir, filepath.Join(dir, "store"))
 	file := filepath.Join(dir, "nats.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "nats-server", exec.Command(path, "-c", file))
+	p := start(t, "nats-server", exec.Command(goTool(t, "nats-server"), "-c", file))
 	var ports struct{ NATS []string }
 	until(t, "nats-server tells its port", func() bool {
 		if p.ended() {

@@ -64,6 +64,8 @@ type hub struct {
 	jobs   *jobs.Jobs
 	api    *api.API
 
+	watching watching
+
 	broker *broker.Broker // nil: none
 	bridge *bridge.Bridge
 
@@ -81,7 +83,7 @@ func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, er
 	}
 	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
-		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildAPI,
+		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildWatching, h.buildAPI,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, errors.Join(err, h.close())
@@ -335,7 +337,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
 		Devices:   fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store}, Watcher: h.committer,
+		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store},
+		Watcher: &h.watching, Trace: h.watching.recent,
 		Enrollments: enroller{h.enrollments, fleet}, DeviceKeys: deviceKeys{h.hubKeys},
 		Transfer: transfer{h.records, devices.NewImporter(h.records, h.bus.JetStream())},
 		Log:      h.log, Registry: h.reg,

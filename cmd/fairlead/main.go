@@ -44,7 +44,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
-		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newQueryCommand(),
+		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newTraceCommand(), newQueryCommand(),
 		newStateCommand(), newTypesCommand(), newBridgeCommand(), newEnrollmentsCommand(), newKeysCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)

@@ -106,29 +106,38 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	if err != nil {
 		return err
 	}
-	conf, ca, err := serverTLS(cfg.TLS, h.cfg.DataDir, log)
+	enc, err := serverTLS(cfg.TLS, h.cfg.DataDir, log)
 	if err != nil {
 		return errors.Join(err, h.close())
 	}
-	s := served{hub: h, ca: ca, url: "http://" + front.Addr().String()}
+	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
+	checks := h.checks()
 	turnstile := devices.NewTurnstile()
 	front = turnstile.Listen(front)
-	if conf != nil {
-		front = tls.NewListener(front, conf)
-		s.url = "https://" + front.Addr().String()
+	if enc.conf != nil {
+		front = tls.NewListener(front, enc.conf)
+		s.url = "https://" + enc.address(front.Addr().String())
 	}
 	state := func(c net.Conn, s http.ConnState) {
 		h.gate.ConnState(c, s)
 		turnstile.State(c, s)
 	}
 	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg, turnstile), log, turnstile.Context, state)})
+	if enc.acme != nil {
+		checks = append(checks, check{"certificate", enc.acme.healthy})
+		more, err := enc.acme.stages(front.Addr().String())
+		if err != nil {
+			return errors.Join(err, h.close())
+		}
+		stages = append(stages, more...)
+	}
 	if cfg.Admin.Listen != "" {
 		back, err := listen("admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, h.checks()), log, nil, nil)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log, nil, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -164,6 +173,10 @@ func (h *hub) stages() []stage {
 	}
 	return append(out,
 		stage{name: "bridge", run: h.bridge.Run},
+		stage{name: "trace", run: h.watching.trace.run},
+		stage{name: "marks of frames", run: h.watching.frames.Run},
+		stage{name: "marks of telemetry", run: h.watching.telemetry.Run},
+		stage{name: "recent frames", run: h.watching.recent.run},
 		stage{name: "sessions", run: h.registry.Run, goodbye: h.cfg.Devices.DrainFor},
 		stage{name: "api", run: h.api.Run},
 	)

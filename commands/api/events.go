@@ -19,10 +19,17 @@ const (
 	TelemetryKind Kind = "telemetry"
 	CommandKind   Kind = "command"
 	StateKind     Kind = "state"
+	TraceKind     Kind = "trace"
 )
 
-// Kinds lists every Kind.
-var Kinds = []Kind{PresenceKind, TelemetryKind, CommandKind, StateKind}
+// Kinds lists every Kind. A viewer that names none gets all but the frames of devices, which are for looking closely.
+var (
+	Kinds      = []Kind{PresenceKind, TelemetryKind, CommandKind, StateKind, TraceKind}
+	usualKinds = Kinds[:4]
+)
+
+// lossy reports whether a slow viewer loses the oldest events of a kind, rather than its view.
+func (k Kind) lossy() bool { return k == TelemetryKind || k == TraceKind }
 
 // The frames of the live socket, and so the payloads on the bus: whoever publishes an event publishes the frame, and the
 // fan-out passes it on as it is.
@@ -69,6 +76,13 @@ type (
 		Device string `json:"device"`
 		TwinState
 	}
+	// TraceEvent carries one frame of a device. Dropped is how many before it were lost on the way to the viewers.
+	TraceEvent struct {
+		Event  Kind   `json:"event"`
+		Device string `json:"device"`
+		TraceFrame
+		Dropped int64 `json:"dropped,omitempty"`
+	}
 )
 
 // subject is where events of a kind are on the bus.
@@ -82,6 +96,8 @@ func subject(k Kind, device string) (string, error) {
 		return bus.CommandEvent(device)
 	case StateKind:
 		return bus.StateEvent(device)
+	case TraceKind:
+		return bus.TraceEvent(device)
 	}
 	return "", fmt.Errorf("event kind %q", k)
 }

@@ -291,10 +291,10 @@ func (r *rest) Frames(context.Context, string, int) ([]api.TraceFrame, error) {
 	return []api.TraceFrame{{Time: 1, Direction: "in", Bytes: 2, Fate: "stored"}}, nil
 }
 
-func (r *rest) Watch(device string, on bool) {
+func (r *rest) Watch(k api.Kind, device string, on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.watched = append(r.watched, fmt.Sprintf("%s %t", device, on))
+	r.watched = append(r.watched, fmt.Sprintf("%s %s %t", k, device, on))
 }
 
 func (r *rest) watchLog() string {

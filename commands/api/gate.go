@@ -373,6 +373,9 @@ func (a *API) refuse(c *call, err error) (status int) {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		c.w.Header().Set("Retry-After", retryAfter)
 	}
+	if errors.Is(err, ErrDeviceNotFound) && strings.HasPrefix(c.endpoint.path, "/devices/") {
+		doc.Detail += ": " + strconv.Quote(clip(c.PathValue("id")))
+	}
 	doc.Time = a.opts.Now().UnixMilli()
 	doc.Write(c.w)
 	return doc.Status

@@ -157,6 +157,14 @@ func (a *answer) refused(status int, code string) *answer {
 	return a
 }
 
+// names wants a detail that names a thing.
+func (a *answer) names(what string) {
+	a.t.Helper()
+	if got := a.field("detail"); !strings.Contains(got, what) {
+		a.t.Errorf("%s: %q does not name %s", a.what, got, what)
+	}
+}
+
 func (a *answer) json() map[string]any {
 	a.t.Helper()
 	var v map[string]any

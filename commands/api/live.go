@@ -28,7 +28,7 @@ const (
 )
 
 // live fans events out to viewers. It hears a kind of events on the bus only while a viewer wants it, and tells the
-// Watcher which devices' telemetry is looked at.
+// Watcher which devices' telemetry and frames are looked at.
 type live struct {
 	// static after New
 	api      *API
@@ -39,7 +39,7 @@ type live struct {
 	viewers map[*viewer]struct{}      // guarded by mu
 	all     atomic.Pointer[[]*viewer] // the same, for events, which take no lock
 	hearing map[Kind]*hearing         // guarded by mu
-	watched map[string]int            // guarded by mu; viewers by device of telemetry
+	watched map[mark]int              // guarded by mu; viewers
 	gone    sync.WaitGroup            // viewers; Add under mu while running
 }
 
@@ -50,7 +50,7 @@ type hearing struct {
 }
 
 func newLive(a *API) *live {
-	l := &live{api: a, viewers: map[*viewer]struct{}{}, hearing: map[Kind]*hearing{}, watched: map[string]int{}}
+	l := &live{api: a, viewers: map[*viewer]struct{}{}, hearing: map[Kind]*hearing{}, watched: map[mark]int{}}
 	l.upgrader = websocket.Upgrader{
 		HandshakeTimeout: writeTimeout, ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{},
 		Subprotocols: []string{LiveProtocol},
@@ -181,23 +181,34 @@ func (l *live) swap(v *viewer, to *subscription) error {
 }
 
 func (l *live) watchLocked(from, to *subscription) {
-	for _, d := range to.telemetryDevices() {
-		if l.watched[d]++; l.watched[d] == 1 {
-			l.tell(d, true)
+	for _, m := range to.marks() {
+		if l.watched[m]++; l.watched[m] == 1 {
+			l.tell(m, true)
 		}
 	}
-	for _, d := range from.telemetryDevices() {
-		if l.watched[d]--; l.watched[d] == 0 {
-			delete(l.watched, d)
-			l.tell(d, false)
+	for _, m := range from.marks() {
+		if l.watched[m]--; l.watched[m] == 0 {
+			delete(l.watched, m)
+			l.tell(m, false)
 		}
 	}
 }
 
-func (l *live) tell(device string, on bool) {
+func (l *live) tell(m mark, on bool) {
 	if w := l.api.opts.Watcher; w != nil {
-		w.Watch(device, on)
+		w.Watch(m.kind, m.device, on)
 	}
+}
+
+// unknown are the devices of s that the viewer may not see, or that are not there: it is told, since nothing will come.
+func (l *live) unknown(who *identity, s *subscription) (out []string) {
+	for d := range s.devices {
+		if _, known := l.api.opts.Devices.Labels(d); !known || !l.api.visible(who, d) {
+			out = append(out, d)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // hearLocked subscribes to the kinds of s that nobody wanted yet. On error nothing has changed.

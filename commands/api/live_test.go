@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,8 @@ type view struct {
 type frame struct {
 	Event, Device, Status, Code, Path string
 	Dropped                           int
-	Events                            []string
+	Fate, Direction                   string
+	Events, Unknown                   []string
 	Points                            []api.Point
 	Command                           *api.Command
 }
@@ -170,15 +172,57 @@ func TestTelemetryIsProducedOnlyForWhomItIsWatched(t *testing.T) {
 	b.subscribe(`["pump-7"]`, `["telemetry"]`)
 	b.subscribe(`["*"]`, `["telemetry"]`)
 	a.subscribe(`["pump-8"]`, `["telemetry"]`)
-	if got, want := h.rest.watchLog(), "pump-7 true, * true, pump-8 true, pump-7 false"; got != want {
+	if got, want := h.rest.watchLog(), "telemetry pump-7 true, telemetry * true, telemetry pump-8 true, telemetry pump-7 false"; got != want {
 		t.Errorf("watched: %s\nwant:    %s", got, want)
 	}
 	a.conn.Close()
 	b.conn.Close()
 	wantSoon(t, "nobody looks", func() bool {
 		got := h.rest.watchLog()
-		return strings.Contains(got, "* false") && strings.Contains(got, "pump-8 false")
+		return strings.Contains(got, "telemetry * false") && strings.Contains(got, "pump-8 false")
 	})
+}
+
+func TestTraceIsOfNamedDevices(t *testing.T) {
+	h := start(t)
+	v := h.view(h.admin())
+	for _, devices := range []string{`["*"]`, `["a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p","q"]`} {
+		v.say(`{"subscribe":{"devices":` + devices + `,"events":["presence","trace"]}}`)
+		if f := v.next(); f.Event != "error" || f.Code != "too_many_devices" {
+			t.Errorf("%s: %+v", devices, f)
+		}
+	}
+	v.say(`{"subscribe":{"devices":["*"]}}`) // all kinds but this one
+	if f := v.next(); f.Event != "subscribed" || len(f.Events) != 4 || slices.Contains(f.Events, "trace") {
+		t.Errorf("%+v", f)
+	}
+	v.subscribe(`["pump-7"]`, `["trace"]`)
+	if got := h.rest.watchLog(); !strings.Contains(got, "trace pump-7 true") {
+		t.Errorf("watched: %s", got)
+	}
+	h.publish(api.TraceKind, "pump-8", api.TraceEvent{Event: api.TraceKind, Device: "pump-8"})
+	h.publish(api.TraceKind, "pump-7", api.TraceEvent{
+		Event: api.TraceKind, Device: "pump-7", TraceFrame: api.TraceFrame{Time: 1, Direction: "in", Bytes: 2, Fate: "stored", Frame: "{}"},
+	})
+	if f := v.next(); f.Event != "trace" || f.Device != "pump-7" || f.Fate != "stored" || f.Direction != "in" {
+		t.Errorf("%+v", f)
+	}
+	v.conn.Close()
+	wantSoon(t, "nobody looks", func() bool { return strings.Contains(h.rest.watchLog(), "trace pump-7 false") })
+}
+
+// TestSubscriptionTellsWhatIsUnknown: silence about a device that is not there looks like a device that says nothing.
+func TestSubscriptionTellsWhatIsUnknown(t *testing.T) {
+	h := start(t)
+	bound := h.operator("bea", api.Viewer, "site=plant-7")
+	for token, want := range map[string]string{h.admin(): "[nobody]", bound: "[nobody pump-8]"} {
+		v := h.view(token)
+		v.say(`{"subscribe":{"devices":["pump-8","nobody","pump-7"],"events":["presence"]}}`)
+		if f := v.next(); f.Event != "subscribed" || fmt.Sprint(f.Unknown) != want {
+			t.Errorf("%+v, want %s", f, want)
+		}
+	}
+	h.call(h.admin(), "GET", "/api/v1/devices/nobody", nil).refused(http.StatusNotFound, "device_not_found").names("nobody")
 }
 
 func TestBoundViewerGetsOnlyItsDevices(t *testing.T) {

@@ -281,8 +281,8 @@ type Trace interface {
 	Frames(ctx context.Context, device string, limit int) ([]TraceFrame, error)
 }
 
-// Watcher is told which devices' telemetry somebody looks at, "*" for all, so that live events cost nothing when nobody
-// looks. It must not block.
+// Watcher is told whose telemetry, or frames, somebody looks at, "*" for all devices, so that live events cost nothing
+// when nobody looks. The device may be at any node. It must not block.
 type Watcher interface {
-	Watch(device string, on bool)
+	Watch(k Kind, device string, on bool)
 }

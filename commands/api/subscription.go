@@ -22,8 +22,11 @@ type request struct {
 	} `json:"subscribe"`
 }
 
-// maxSubscribed bounds the devices that one viewer names; more are "*".
-const maxSubscribed = 1000
+// maxSubscribed bounds the devices that one viewer names; more are "*". Of maxTraced it may see the frames.
+const (
+	maxSubscribed = 1000
+	maxTraced     = 16
+)
 
 // parseSubscription reads a viewer's message. Without events it means all kinds.
 func parseSubscription(data []byte) (*subscription, error) {
@@ -49,15 +52,20 @@ func parseSubscription(data []byte) (*subscription, error) {
 		s.devices[d] = true
 	}
 	if req.Subscribe.Events == nil {
-		s.kinds = Kinds
+		s.kinds = usualKinds
 		return s, nil
 	}
 	for i, k := range req.Subscribe.Events {
 		if !slices.Contains(Kinds, k) {
-			return nil, &Invalid{Path: fmt.Sprintf("subscribe.events[%d]", i), Detail: fmt.Sprintf("%q is not one of presence, telemetry, command, state", k)}
+			return nil, &Invalid{Path: fmt.Sprintf("subscribe.events[%d]", i), Detail: fmt.Sprintf("%q is not one of presence, telemetry, command, state, trace", k)}
 		}
 		if !slices.Contains(s.kinds, k) {
 			s.kinds = append(s.kinds, k)
+		}
+	}
+	if slices.Contains(s.kinds, TraceKind) && (s.all || len(s.devices) > maxTraced) {
+		return nil, &Invalid{
+			Code: "too_many_devices", Path: "subscribe.devices", Detail: fmt.Sprintf("frames are shown of named devices, at most %d", maxTraced),
 		}
 	}
 	return s, nil
@@ -67,17 +75,27 @@ func (s *subscription) wants(k Kind, device string) bool {
 	return s != nil && slices.Contains(s.kinds, k) && (s.all || s.devices[device])
 }
 
-// telemetryDevices are the devices whose telemetry must be produced for s; "*" is all.
-func (s *subscription) telemetryDevices() []string {
-	if s == nil || !slices.Contains(s.kinds, TelemetryKind) {
+// mark is what must be produced for a viewer, since otherwise it is not; device "*" is all.
+type mark struct {
+	kind   Kind
+	device string
+}
+
+func (s *subscription) marks() (out []mark) {
+	if s == nil {
 		return nil
 	}
-	if s.all {
-		return []string{"*"}
-	}
-	out := make([]string, 0, len(s.devices))
-	for d := range s.devices {
-		out = append(out, d)
+	for _, k := range []Kind{TelemetryKind, TraceKind} {
+		if !slices.Contains(s.kinds, k) {
+			continue
+		}
+		if s.all {
+			out = append(out, mark{k, "*"})
+			continue
+		}
+		for d := range s.devices {
+			out = append(out, mark{k, d})
+		}
 	}
 	return out
 }

@@ -91,12 +91,12 @@ func (q *queue) pop() queued {
 	return first
 }
 
-// offer queues an event. A slow viewer loses its oldest telemetry; one that cannot even take the rest is closed.
+// offer queues an event. A slow viewer loses its oldest telemetry and frames; one that cannot even take the rest is closed.
 func (v *viewer) offer(k Kind, frame []byte) {
 	v.mu.Lock()
 	v.order++
 	item := queued{v.order, frame}
-	if k == TelemetryKind {
+	if k.lossy() {
 		v.telemetry.push(item)
 		for len(v.telemetry.items) > telemetryQueue || v.telemetry.bytes > telemetryQueueBytes {
 			v.telemetry.pop()
@@ -231,7 +231,11 @@ func (v *viewer) take(data []byte) {
 			v.end(unheard)
 			return
 		}
-		v.tell(map[string]any{"event": "subscribed", "events": sub.kinds})
+		said := map[string]any{"event": "subscribed", "events": sub.kinds}
+		if unknown := v.live.unknown(v.who, sub); len(unknown) > 0 {
+			said["unknown"] = unknown
+		}
+		v.tell(said)
 		return
 	}
 	doc, _ := toProblem(err)

@@ -19,6 +19,8 @@ const (
 	commandEvents   = "event.command."
 	statePrefix     = "event.state."
 	recordPrefix    = "event.record."
+	tracePrefix     = "event.trace."
+	markPrefix      = "mark."
 )
 
 // DeadletterSubject is where refused points of one device go.
@@ -41,6 +43,9 @@ func CommandEvent(device string) (string, error) { return eventSubject(commandEv
 
 // StateEvent is the live subject of one device's twin changes; "*" means every device.
 func StateEvent(device string) (string, error) { return eventSubject(statePrefix, device) }
+
+// TraceEvent is the live subject of one device's frames; "*" means every device.
+func TraceEvent(device string) (string, error) { return eventSubject(tracePrefix, device) }
 
 // NodeDeliver is the one subject on which a node hears what it shall write to its sockets.
 func NodeDeliver(node string) (string, error) {
