@@ -22,6 +22,7 @@ const (
 
 	viewerMessageBytes = 64 << 10
 	viewerWriteTimeout = 10 * time.Second
+	viewerCloseGrace   = time.Second
 	pingEvery          = 25 * time.Second
 	pongWithin         = 60 * time.Second
 	viewerMessageRate  = 20 // a second
@@ -163,18 +164,26 @@ func (v *viewer) wake() {
 
 // serve runs the view until either side ends it, and returns when both of its goroutines are done.
 func (v *viewer) serve(conn *websocket.Conn) {
+	defer conn.Close()
 	pings := &pings{}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		why := v.write(conn, pings)
 		v.live.api.metrics.liveClosed.WithLabelValues(why.reason).Inc()
-		// Whoever ends first closes the socket, so that the other notices.
-		conn.Close()
+		// The peer has this long to take the close frame: to close on what it still sends would reset the connection.
+		_ = conn.SetReadDeadline(time.Now().Add(viewerCloseGrace)) // fails only on a closed socket
 	}()
 	v.read(conn, pings)
 	v.end(peerClosed)
 	<-written
+}
+
+// ended reports whether the view is over; what still comes is not read.
+func (v *viewer) ended() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ending != nil
 }
 
 // pings remembers the ping that waits for its pong. Any other pong keeps nothing alive.
@@ -195,7 +204,7 @@ func (v *viewer) read(conn *websocket.Conn, p *pings) {
 		return
 	}
 	conn.SetPongHandler(func(payload string) error {
-		if !p.answeredBy(payload) {
+		if !p.answeredBy(payload) || v.ended() {
 			return nil
 		}
 		return deadline()
@@ -213,6 +222,7 @@ func (v *viewer) read(conn *websocket.Conn, p *pings) {
 		switch {
 		case err != nil:
 			return
+		case v.ended():
 		case kind != websocket.TextMessage:
 			v.end(wrongKind)
 		case !limit.Allow():
