@@ -112,7 +112,7 @@ func (s *Session) advance(seq uint64) bool {
 // telemetry hands a frame to the log. The reader waits here while the log is slower than the device.
 func (s *Session) telemetry(data []byte, t *wire.Telemetry) {
 	if t.Seq != 0 && !s.advance(t.Seq) {
-		s.traceIn(data, string(endSeq.cause))
+		s.traceIn(data, endSeq.cause)
 		return
 	}
 	if most := s.host.cfg.PointsPerFrame; len(t.Points) > most {

@@ -44,7 +44,6 @@ type Registry struct {
 	timers clock
 	seats  atomic.Int64 // sessions and handshakes
 	life   life
-	ends   chan struct{} // places of sessions that are wound up
 	shards [registryShards]registryShard
 
 	tracing atomic.Int64 // devices that somebody traces
@@ -89,7 +88,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	r := &Registry{
 		rates: ratesOf(&o.Config), expects: expects,
 		cfg: o.Config, node: o.Node, records: o.Records, presence: o.Presence, verifier: o.Verifier, log: o.Log,
-		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(most), ends: make(chan struct{}, turns()), tracers: make(map[string]*tracer),
+		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(most), tracers: make(map[string]*tracer),
 	}
 	for i := range r.shards {
 		r.shards[i].m = make(map[string]*Session)

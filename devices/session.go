@@ -300,8 +300,6 @@ func (s *Session) closeSent() {
 func (s *Session) finish(err error) {
 	s.settle(err)
 	s.join()
-	s.host.ends <- struct{}{} // when all end at once, who stays does not wait behind them
-	defer func() { <-s.host.ends }()
 	s.sock.Close()
 	if s.source != nil {
 		s.source.Close()

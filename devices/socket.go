@@ -36,7 +36,7 @@ type socket struct {
 	net.Conn
 	raw   syscall.RawConn // nil: cannot be waited on
 	ready func(fd uintptr) bool
-	below *turnConn // under TLS, which hides what it has read already; nil: no TLS
+	below *dryConn // under TLS, which hides what it has read already; nil: no TLS
 
 	// owned by read
 	br     bufio.Reader // the WebSocket reader's; without a buffer while idle
@@ -86,16 +86,13 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if c, ok := conn.(*turnConn); ok {
-		conn = c.Conn // it is through the turnstile
-	}
 	s := &h.session.sock
 	s.Conn = conn
 	if rw.Reader.Buffered() > 0 {
 		return nil, nil, errors.New("frames came before the handshake was answered")
 	}
 	tcp, ok := conn.(*net.TCPConn)
-	if s.below = unturned(conn); s.below != nil {
+	if s.below = belowTLS(conn); s.below != nil {
 		tcp, ok = s.below.Conn.(*net.TCPConn)
 	}
 	if ok {

@@ -180,7 +180,7 @@ func (s *Session) traceEnd(e *ending) {
 		s.traceStoredLocked(^uint64(0), fateTaken)
 	}
 	if t := s.trace.Load(); t != nil {
-		f := TracedFrame{Time: s.host.now(), Device: s.device, Session: s.id, Out: true, Type: "end", Fate: string(e.cause)}
+		f := TracedFrame{Time: s.host.now(), Device: s.device, Session: s.id, Out: true, Type: "end", Fate: e.cause}
 		f.Text = e.reason
 		if e.code != 0 {
 			f.Text = strings.TrimSpace(strconv.Itoa(int(e.code)) + " " + e.reason)

@@ -112,17 +112,11 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	}
 	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
 	checks := h.checks()
-	turnstile := devices.NewTurnstile()
-	front = turnstile.Listen(front)
 	if enc.conf != nil {
-		front = tls.NewListener(front, enc.conf)
+		front = tls.NewListener(devices.BelowTLS(front), enc.conf)
 		s.url = "https://" + enc.address(front.Addr().String())
 	}
-	state := func(c net.Conn, s http.ConnState) {
-		h.gate.ConnState(c, s)
-		turnstile.State(c, s)
-	}
-	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg, turnstile), log, turnstile.Context, state)})
+	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.gate.ConnState)})
 	if enc.acme != nil {
 		checks = append(checks, check{"certificate", enc.acme.healthy})
 		more, err := enc.acme.stages(front.Addr().String())
@@ -137,7 +131,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log, nil, nil)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -232,7 +226,7 @@ func (h *hub) checks() []check {
 }
 
 // handlerFor is what the front listener serves.
-func (h *hub) handlerFor(cfg configs.Config, turnstile *devices.Turnstile) http.Handler {
+func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(devicePath, h.handler)
 	mux.Handle(devicePath+"/telemetry", devices.NewUplink(h.handler))
@@ -242,7 +236,7 @@ func (h *hub) handlerFor(cfg configs.Config, turnstile *devices.Turnstile) http.
 		mux.Handle("/console/", console.Handler())
 		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	}
-	return turnstile.Handler(mux, func(r *http.Request) bool { return r.URL.Path == devicePath })
+	return mux
 }
 
 // devicePath is where devices connect.
@@ -278,14 +272,11 @@ const (
 )
 
 // serveHTTP serves until its context ends. begin and state, if not nil, hear of the listener's connections.
-func serveHTTP(
-	ln net.Listener, handler http.Handler, log *slog.Logger,
-	begin func(context.Context, net.Conn) context.Context, state func(net.Conn, http.ConnState),
-) func(context.Context) error {
+func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger, state func(net.Conn, http.ConnState)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: begin, ConnState: state,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: state,
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

@@ -182,7 +182,7 @@ func (a *acmeCerts) stages(listener string) ([]stage, error) {
 	}
 	_, port, _ := net.SplitHostPort(listener) // a listener's own address
 	challenges := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.redirect(w, r, port) }))
-	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil, nil)}}, out...), nil
+	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil)}}, out...), nil
 }
 
 // redirect sends a browser to the listener, by a name that is ours.
