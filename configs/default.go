@@ -44,7 +44,6 @@ func Default() Config {
 			ConnectsPerSecond:        5000,
 			MaxPending:               4096,
 			AddressConnectsPerMinute: 30_000,
-			AddressPending:           1024,
 			FramesPerSecond:          20_000,
 			BytesPerSecond:           32 << 20,
 			PointsPerSecond:          500_000,

@@ -189,9 +189,9 @@ func (p *Presence) conflicts() int {
 // tellConflicts tells listeners, the log and the audit of conflicts that are new.
 func (p *Presence) tellConflicts(ctx context.Context) {
 	p.mu.Lock()
-	news := p.news
-	if len(news) > 0 {
-		p.news = make(map[string]Conflict)
+	var news map[string]Conflict
+	if len(p.news) > 0 {
+		news, p.news = p.news, make(map[string]Conflict)
 	}
 	p.mu.Unlock()
 	for device, c := range news {

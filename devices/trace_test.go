@@ -61,6 +61,7 @@ func TestTraceShowsEachFrame(t *testing.T) {
 	seen(t, frames, "dance", "unknown_type")
 	c.send(`{"type"`)
 	seen(t, frames, "", "invalid_json")
+	seen(t, frames, "reject", "sent")
 	stop()
 	before := len(frames)
 	c.send(point(3))

@@ -181,7 +181,13 @@ func (a *acmeCerts) stages(listener string) ([]stage, error) {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(listener) // a listener's own address
-	challenges := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.redirect(w, r, port) }))
+	answers := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.redirect(w, r, port) }))
+	challenges := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host, _, err := net.SplitHostPort(r.Host); err == nil {
+			r.Host = host // the manager knows its hosts without a port, which a directory may name
+		}
+		answers.ServeHTTP(w, r)
+	})
 	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil)}}, out...), nil
 }
 
