@@ -184,6 +184,14 @@ func expectEvery(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// expectText is the expectation of a record as the API says it.
+func expectText(every time.Duration) string {
+	if every < 0 {
+		return api.NeverExpected
+	}
+	return every.String()
+}
+
 // conflicts puts identity conflicts into the audit log.
 type conflicts struct{ *hub }
 

@@ -181,6 +181,10 @@ func deviceRecord(rec *devices.Record) api.DeviceRecord {
 			*text.to = &text.from
 		}
 	}
+	if rec.ExpectEvery != 0 {
+		every := expectText(rec.ExpectEvery)
+		d.ExpectEvery = &every
+	}
 	if !rec.TokensNotBefore.IsZero() {
 		since := rec.TokensNotBefore.UnixMilli()
 		d.TokensNotBefore = &since
@@ -225,6 +229,13 @@ func applyRecord(r *devices.Record, d *api.DeviceRecord, made bool) error {
 		if s.from != nil {
 			*s.to = *s.from
 		}
+	}
+	if d.ExpectEvery != nil {
+		every, err := expectEvery(*d.ExpectEvery)
+		if err != nil {
+			return err
+		}
+		r.ExpectEvery = every
 	}
 	if made && d.Created != nil {
 		r.Created = time.UnixMilli(*d.Created).UTC()

@@ -144,8 +144,9 @@ func (a *API) importLine(c *call, line []byte) (DeviceRecord, error) {
 	if err := checkNewDevice(NewDevice{ID: d.ID, Labels: d.Labels, Keys: d.Keys}); err != nil {
 		return d, err
 	}
-	if !c.who.bounded() {
-		return d, nil
+	var err error
+	if d.ExpectEvery, err = expectation(d.ExpectEvery); err != nil || !c.who.bounded() {
+		return d, err
 	}
 	labels, known := a.opts.Devices.Labels(d.ID)
 	if known && !c.who.sees(labels) {

@@ -116,12 +116,13 @@ func TestImportTellsEachLine(t *testing.T) {
 		`{"id":"d","keys":[{"kid":"k"}]}`,
 		`{"id":"pump-7","labels":{"site":"plant-7"}}`,
 		`{"id":"e","labels":{"x":"1"},"labels":{"x":"2"}}`,
+		`{"id":"f","expect_every":"5 minutes"}`,
 	}, "\n") + "\n"
 	h.call(admin, "POST", "/api/v1/import/devices", body).want(200).into(&rep)
-	if rep.Lines != 8 || rep.Created != 1 || rep.Updated != 1 || rep.Failed != 6 {
+	if rep.Lines != 9 || rep.Created != 1 || rep.Updated != 1 || rep.Failed != 7 {
 		t.Fatalf("%+v", rep)
 	}
-	want := []string{"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key", "9 e duplicate_field labels"}
+	want := []string{"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key", "9 e duplicate_field labels", "10 f invalid_duration expect_every"}
 	for i, e := range rep.Errors {
 		if got := fmt.Sprintf("%d %s %s %s", e.Line, e.ID, e.Code, e.Path); i >= len(want) || got != want[i] || e.Detail == "" {
 			t.Errorf("%q, %q", got, e.Detail)

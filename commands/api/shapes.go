@@ -314,6 +314,7 @@ type DeviceRecord struct {
 	Disabled        *bool             `json:"disabled,omitempty"`
 	Pending         *bool             `json:"pending,omitempty"`
 	Notes           *string           `json:"notes,omitempty"`
+	ExpectEvery     *string           `json:"expect_every,omitempty"`
 	Model           *string           `json:"model,omitempty"`
 	Firmware        *string           `json:"firmware,omitempty"`
 	Created         *int64            `json:"created,omitempty"`
