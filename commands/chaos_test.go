@@ -2,5 +2,8 @@
 
 package commands_test
 
-// manyDevices is how many devices are off line at once.
-const manyDevices = 5000
+// The long rounds.
+const (
+	manyDevices = 5000 // off line at once
+	killRounds  = 10
+)

@@ -30,7 +30,6 @@ import (
 const (
 	childEnv     = "FAIRLEAD_COMMANDS_CHILD"
 	killDevices  = 8
-	killRounds   = 10
 	killPatience = 2 * time.Minute
 )
 

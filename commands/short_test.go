@@ -2,5 +2,8 @@
 
 package commands_test
 
-// manyDevices is how many devices are off line at once; more with the build tag chaos.
-const manyDevices = 1000
+// The short rounds; the build tag chaos makes them long.
+const (
+	manyDevices = 1000 // off line at once
+	killRounds  = 4
+)

@@ -40,7 +40,7 @@ func outages() []outage {
 		{"frozen (SIGSTOP)", outageTime, signalled(syscall.SIGSTOP), signalled(syscall.SIGCONT), false},
 		{"answers 503", outageTime, answers(unavailable), answers(nil), true},
 		{"hangs", outageTime, answers(hang), answers(nil), true},
-	}
+	}[:outageKinds]
 	if longOutage > 0 {
 		all = append(all, outage{"stopped for long", longOutage, stop, restart, false})
 	}

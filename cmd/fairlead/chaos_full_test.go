@@ -10,6 +10,7 @@ const (
 	cutRounds   = 30
 	faultTime   = 5 * time.Second
 	outageTime  = 2 * time.Minute
+	outageKinds = 5
 	longOutage  = 10 * time.Minute
 	outageRate  = 20_000 // points a second
 	afterOutage = 10 * time.Minute

@@ -10,6 +10,7 @@ const (
 	cutRounds   = 2
 	faultTime   = time.Second
 	outageTime  = 2 * time.Second
+	outageKinds = 2     // the others are among the faults that TestChaosInfluxFaultsLoseNothing makes
 	longOutage  = 0     // none
 	outageRate  = 5_000 // points a second
 	afterOutage = 2 * time.Minute
