@@ -45,7 +45,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newDemoCommand(), newSimCommand(), newConfigCommand(),
 		newDevicesCommand(), newSendCommand(), newCommandsCommand(), newJobsCommand(), newTailCommand(), newTraceCommand(), newQueryCommand(),
-		newStateCommand(), newTypesCommand(), newBridgeCommand(), newEnrollmentsCommand(), newKeysCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
+		newStateCommand(), newTypesCommand(), newDeadlettersCommand(), newBridgeCommand(), newEnrollmentsCommand(), newKeysCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
 	return root
