@@ -104,7 +104,9 @@ func succeeds(id string) bool { return id[len(id)-1]%4 != 0 }
 type recorder struct {
 	ledger  *ledger
 	history *history
-	unacked map[string][]string
+
+	mu      sync.Mutex
+	unacked map[string][]string // guarded by mu
 }
 
 func (k *recorder) add(f *fleet, id string) *device {
@@ -151,10 +153,13 @@ func (k *recorder) answer(d *device, id string) {
 // reconnect brings a device back, which first repeats what was not acked.
 func (k *recorder) reconnect(f *fleet, id string) {
 	f.connect(id, "n1")
-	for _, c := range k.unacked[id] {
+	k.mu.Lock()
+	again := k.unacked[id]
+	delete(k.unacked, id)
+	k.mu.Unlock()
+	for _, c := range again {
 		f.devices[id].later(func() { k.answer(f.devices[id], c) })
 	}
-	k.unacked[id] = nil
 }
 
 func killConfig() configs.Commands {

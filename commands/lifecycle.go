@@ -165,6 +165,9 @@ func (c *command) apply(e *entry) bool {
 	detail := e.Detail
 	switch e.Kind {
 	case sending:
+		if c.grant != "" {
+			c.attempt++ // the node that had the grant may have written it, and died before it said so
+		}
 		c.grant, c.since = e.Node, e.Time
 	case unsent:
 		c.grant = ""
