@@ -24,6 +24,7 @@ type command struct {
 	attempt     int
 	session     string // that took it last
 	grant       string // the node that may write, or have written, its frame
+	taken       int    // how often another node took the grant over while nothing was known to be written
 	cancelAsked bool
 	since       int64 // start of the present wait for an answer, Unix milliseconds
 	rev         int   // entries applied
@@ -166,7 +167,7 @@ func (c *command) apply(e *entry) bool {
 	switch e.Kind {
 	case sending:
 		if c.grant != "" {
-			c.attempt++ // the node that had the grant may have written it, and died before it said so
+			c.taken++ // the node that had the grant may have written it, and not have said so yet
 		}
 		c.grant, c.since = e.Node, e.Time
 	case unsent:

@@ -272,6 +272,9 @@ func (r *Router) deliver(p *pipe, t *tracked) {
 	}
 	t.delivering = true
 	attempt, try := max(t.attempt, t.wrote)+1, t.try
+	if t.state == Queued {
+		attempt += t.taken // by other nodes, perhaps
+	}
 	if t.state == Queued && !t.fresh && t.wrote == 0 {
 		attempt++ // an earlier run may have written it
 	}
