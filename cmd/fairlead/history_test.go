@@ -32,14 +32,15 @@ type historyRun struct {
 	crew     *crew
 	machines []*machine
 
-	mu   sync.Mutex
-	live []bool // guarded by mu
+	mu      sync.Mutex
+	live    []bool   // guarded by mu
+	listens []string // where each hub listened last; guarded by mu
 }
 
 // startHistory starts the hubs, several of them on one nats-server, and makes the devices.
 func startHistory(t *testing.T, nodes, requests int) *historyRun {
 	t.Helper()
-	r := &historyRun{t: t, seed: uint64(time.Now().UnixNano()), history: newHistory(), live: make([]bool, nodes)}
+	r := &historyRun{t: t, seed: uint64(time.Now().UnixNano()), history: newHistory(), live: make([]bool, nodes), listens: make([]string, nodes)}
 	t.Logf("seed=%d", r.seed)
 	r.rnd = rand.New(rand.NewPCG(r.seed, 3))
 	nats, keys := "", filepath.Join(t.TempDir(), "keys")
@@ -79,7 +80,7 @@ func (r *historyRun) start(n int) {
 	r.t.Helper()
 	r.hubs[n].start()
 	r.mu.Lock()
-	r.live[n] = true
+	r.live[n], r.listens[n] = true, r.hubs[n].listen
 	r.mu.Unlock()
 }
 
@@ -97,11 +98,11 @@ func (r *historyRun) addresses(path string) func() []string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		dead := !slices.Contains(r.live, true)
-		for n, h := range r.hubs {
+		for n, listen := range r.listens {
 			if r.live[n] || dead {
-				url := "http://" + h.listen
+				url := "http://" + listen
 				if path != "" {
-					url = "ws://" + h.listen + path
+					url = "ws://" + listen + path
 				}
 				out = append(out, url)
 			}
