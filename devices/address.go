@@ -54,6 +54,9 @@ func (p proxies) remote(r *http.Request) netip.AddrPort {
 	return peer
 }
 
+// Address is who a request is counted against: where it comes from, of IPv6 the network.
+func (h *Handler) Address(r *http.Request) netip.Addr { return addressKey(h.proxies.remote(r).Addr()) }
+
 // parseRemote reads an address with or without a port.
 func parseRemote(text string) netip.AddrPort {
 	if at, err := netip.ParseAddrPort(text); err == nil {

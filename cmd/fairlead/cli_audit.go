@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/url"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -18,40 +16,15 @@ func newAuditCommand() *cobra.Command {
 }
 
 func auditList(f *clientFlags) *cobra.Command {
-	var limit int
-	var cursor string
 	cmd := &cobra.Command{Use: "list", Short: "List changes and refused changes, newest first", Args: exactArgs(0)}
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many")
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var list struct {
-			Records []api.Record `json:"records"`
-			Cursor  string       `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/audit", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "TIME", "ACTOR", "FROM", "ACTION", "TARGET", "OUTCOME", "DETAIL")
-		for _, r := range list.Records {
-			t.row(moment(r.Time), r.Actor, r.Remote, r.Action, r.Target, r.Outcome, r.Detail)
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+	p := addPaging(cmd, 50)
+	list := listing[api.Record]{
+		path: "/audit", items: "records", head: []string{"TIME", "ACTOR", "FROM", "ACTION", "TARGET", "OUTCOME", "DETAIL"},
+		row: func(r api.Record) []string {
+			return []string{moment(r.Time), r.Actor, r.Remote, r.Action, r.Target, r.Outcome, r.Detail}
+		},
 	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return list.print(cmd, f, p, nil) }
 	return cmd
 }
 

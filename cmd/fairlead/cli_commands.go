@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,44 +18,20 @@ func newCommandsCommand() *cobra.Command {
 }
 
 func commandsList(f *clientFlags) *cobra.Command {
-	var device, state, actor, cursor string
-	var limit int
+	var device, state, actor string
 	cmd := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: exactArgs(0)}
 	cmd.Flags().StringVar(&device, "device", "", "of one device")
 	cmd.Flags().StringVar(&state, "state", "", "in one state")
 	cmd.Flags().StringVar(&actor, "actor", "", "of one operator")
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many")
+	p := addPaging(cmd, 50)
+	list := listing[api.Command]{
+		path: "/commands", items: "commands", head: []string{"COMMAND", "CREATED", "DEVICE", "NAME", "STATE", "EVIDENCE", "ACTOR"},
+		row: func(x api.Command) []string {
+			return []string{x.ID, moment(x.Created), x.Device, x.Name, stateOf(x), x.Evidence, x.Actor}
+		},
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		for name, value := range map[string]string{"device": device, "state": state, "actor": actor, "cursor": cursor} {
-			if value != "" {
-				q.Set(name, value)
-			}
-		}
-		var list struct {
-			Commands []api.Command `json:"commands"`
-			Cursor   string        `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/commands", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "COMMAND", "CREATED", "DEVICE", "NAME", "STATE", "EVIDENCE", "ACTOR")
-		for _, x := range list.Commands {
-			t.row(x.ID, moment(x.Created), x.Device, x.Name, stateOf(x), x.Evidence, x.Actor)
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+		return list.print(cmd, f, p, map[string]string{"device": device, "state": state, "actor": actor})
 	}
 	return cmd
 }

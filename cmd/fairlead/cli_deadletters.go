@@ -3,8 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,42 +24,16 @@ complains of is mended, replay writes such points again; those that are refused 
 }
 
 func deadlettersList(f *clientFlags) *cobra.Command {
-	var limit int
-	var cursor string
 	cmd := &cobra.Command{Use: "list [DEVICE]", Short: "List refused points, the newest first", Args: asUsage(cobra.MaximumNArgs(1))}
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many")
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
+	p := addPaging(cmd, 50)
+	list := listing[api.Deadletter]{
+		path: "/deadletters", items: "deadletters", head: []string{"ID", "REFUSED", "DEVICE", "REASON", "LINE"},
+		row: func(d api.Deadletter) []string {
+			return []string{strconv.FormatUint(d.ID, 10), moment(d.Time), d.Device, d.Reason, d.Line}
+		},
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		if len(args) > 0 {
-			q.Set("device", args[0])
-		}
-		var list struct {
-			Deadletters []api.Deadletter `json:"deadletters"`
-			Cursor      string           `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/deadletters", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "ID", "REFUSED", "DEVICE", "REASON", "LINE")
-		for _, d := range list.Deadletters {
-			t.row(strconv.FormatUint(d.ID, 10), moment(d.Time), d.Device, d.Reason, d.Line)
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+		return list.print(cmd, f, p, map[string]string{"device": strings.Join(args, "")})
 	}
 	return cmd
 }

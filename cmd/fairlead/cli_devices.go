@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"sort"
 	"strconv"
@@ -24,49 +23,27 @@ func newDevicesCommand() *cobra.Command {
 }
 
 func devicesList(f *clientFlags) *cobra.Command {
-	var selector, status, text, cursor string
-	var limit int
+	var selector, status, text string
 	var silent bool
 	cmd := &cobra.Command{Use: "list", Short: "List devices", Args: exactArgs(0)}
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "labels that must hold, as site=plant-7,line!=3")
 	cmd.Flags().StringVar(&status, "status", "", "online, offline or never")
 	cmd.Flags().BoolVar(&silent, "silent", false, "only those that send no telemetry though it is expected; --silent=false: the others")
 	cmd.Flags().StringVarP(&text, "query", "q", "", "text in id, model or label")
-	cmd.Flags().IntVar(&limit, "limit", 1000, "how many")
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
+	p := addPaging(cmd, 1000)
+	list := listing[api.Device]{
+		path: "/devices", items: "devices",
+		head: []string{"DEVICE", "STATUS", "SINCE", "EXPECT", "LINK", "ADDRESS", "MODEL", "FIRMWARE", "LABELS"},
+		row: func(d api.Device) []string {
+			return []string{d.ID, deviceStatus(d), moment(d.Since), d.ExpectEvery, d.Link, d.Address, d.Model, d.Firmware, pairs(d.Labels)}
+		},
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		for name, value := range map[string]string{"selector": selector, "status": status, "q": text, "cursor": cursor} {
-			if value != "" {
-				q.Set(name, value)
-			}
-		}
+		pick := map[string]string{"selector": selector, "status": status, "q": text}
 		if cmd.Flags().Changed("silent") {
-			q.Set("silent", strconv.FormatBool(silent))
+			pick["silent"] = strconv.FormatBool(silent)
 		}
-		var list struct {
-			Devices []api.Device `json:"devices"`
-			Cursor  string       `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/devices", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "DEVICE", "STATUS", "SINCE", "EXPECT", "LINK", "ADDRESS", "MODEL", "FIRMWARE", "LABELS")
-		for _, d := range list.Devices {
-			t.row(d.ID, deviceStatus(d), moment(d.Since), d.ExpectEvery, d.Link, d.Address, d.Model, d.Firmware, pairs(d.Labels))
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+		return list.print(cmd, f, p, pick)
 	}
 	return cmd
 }

@@ -189,40 +189,15 @@ func printJob(cmd *cobra.Command, job api.Job) error {
 }
 
 func jobsList(f *clientFlags) *cobra.Command {
-	var cursor string
-	var limit int
 	cmd := &cobra.Command{Use: "list", Short: "List jobs, newest first", Args: exactArgs(0)}
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var list struct {
-			Jobs   []api.Job `json:"jobs"`
-			Cursor string    `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/jobs", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "JOB", "CREATED", "NAME", "SELECTOR", "STATE", "STARTED", "DEVICES", "ACTOR")
-		for _, x := range list.Jobs {
-			t.row(x.ID, moment(x.Created), x.Command.Name, x.Selector, x.State, strconv.Itoa(x.Started), strconv.Itoa(x.Total), x.Actor)
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+	p := addPaging(cmd, 50)
+	list := listing[api.Job]{
+		path: "/jobs", items: "jobs", head: []string{"JOB", "CREATED", "NAME", "SELECTOR", "STATE", "STARTED", "DEVICES", "ACTOR"},
+		row: func(x api.Job) []string {
+			return []string{x.ID, moment(x.Created), x.Command.Name, x.Selector, x.State, strconv.Itoa(x.Started), strconv.Itoa(x.Total), x.Actor}
+		},
 	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return list.print(cmd, f, p, nil) }
 	return cmd
 }
 

@@ -139,44 +139,44 @@ func (t *tail) dial(ctx context.Context) (*websocket.Conn, error) {
 	return nil, hubRefusal(resp.StatusCode, raw[:n])
 }
 
-// show prints one frame.
-func (t *tail) show(data []byte) error {
-	var e struct {
-		Event   string
-		Device  string
-		Status  string
-		Cause   string
-		Since   int64
-		Silent  bool
-		Flaps   int
-		Points  []api.Point
-		Command api.Command
-		Dropped int64
-		Code    string
-		Message string
+// tailEvent is what any event may hold.
+type tailEvent struct {
+	Event   string
+	Device  string
+	Status  string
+	Cause   string
+	Since   int64
+	Silent  bool
+	Flaps   int
+	Points  []api.Point
+	Command api.Command
+	Dropped int64
+	Code    string
+	Message string
 
-		SilentSince int64 `json:"silent_since"`
-		Conflict    bool
-		Addresses   []string
-		Unknown     []string
-	}
+	SilentSince int64 `json:"silent_since"`
+	Conflict    bool
+	Addresses   []string
+	Unknown     []string
+}
+
+// show prints one event.
+func (t *tail) show(data []byte) error {
+	var e tailEvent
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read event: %w", err)
 	}
-	switch e.Event {
-	case "subscribed":
+	switch {
+	case e.Event == "subscribed":
 		t.up = true
 		if len(e.Unknown) > 0 {
 			return &exitError{exitFailed, fmt.Errorf("there is no such device: %q\n%s", e.Unknown, hintFor("device_not_found", ""))}
 		}
 		return nil
-	case "error":
+	case e.Event == "error":
 		return usage("%s (%s)", e.Message, e.Code)
-	}
-	out := t.cmd.OutOrStdout()
-	switch {
 	case t.client.json:
-		fmt.Fprintln(out, string(data))
+		fmt.Fprintln(t.cmd.OutOrStdout(), string(data))
 	case e.Event == "gap":
 		fmt.Fprintf(t.cmd.ErrOrStderr(), "%d events lost: this terminal takes them too slowly\n", e.Dropped)
 		return nil
@@ -186,11 +186,24 @@ func (t *tail) show(data []byte) error {
 			return fmt.Errorf("read frame: %w", err)
 		}
 		t.frame(f, e.Dropped)
-	case e.Event == "telemetry":
+	default:
+		t.line(&e, data)
+	}
+	if t.left--; t.bounded && t.left <= 0 {
+		return errEnough
+	}
+	return nil
+}
+
+// line prints an event for a human, a line for each of its points.
+func (t *tail) line(e *tailEvent, data []byte) {
+	out, now := t.cmd.OutOrStdout(), clockTime(time.Now().UnixMilli())
+	switch e.Event {
+	case "telemetry":
 		for _, p := range e.Points {
 			fmt.Fprintln(out, clockTime(p.Time), plain(e.Device), plain(p.Measurement), fields(p))
 		}
-	case e.Event == "presence":
+	case "presence":
 		line := []any{clockTime(e.Since), plain(e.Device), plain(e.Status), plain(e.Cause)}
 		if e.Silent {
 			line = append(line, "silent since "+clockTime(e.SilentSince))
@@ -199,17 +212,13 @@ func (t *tail) show(data []byte) error {
 			line = append(line, "in conflict")
 		}
 		fmt.Fprintln(out, line...)
-	case e.Event == "identity_conflict":
+	case "identity_conflict":
 		fmt.Fprintln(out, clockTime(e.Since), plain(e.Device), "identity conflict:", e.Flaps, "sessions replaced each other, from", plain(strings.Join(e.Addresses, " and ")))
-	case e.Event == "command":
-		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Command.Device), "command", plain(e.Command.Name), e.Command.ID, stateOf(e.Command), e.Command.Evidence)
+	case "command":
+		fmt.Fprintln(out, now, plain(e.Command.Device), "command", plain(e.Command.Name), e.Command.ID, stateOf(e.Command), e.Command.Evidence)
 	default:
-		fmt.Fprintln(out, clockTime(time.Now().UnixMilli()), plain(e.Device), plain(e.Event), plain(string(data)))
+		fmt.Fprintln(out, now, plain(e.Device), plain(e.Event), plain(string(data)))
 	}
-	if t.left--; t.bounded && t.left <= 0 {
-		return errEnough
-	}
-	return nil
 }
 
 func fields(p api.Point) string {

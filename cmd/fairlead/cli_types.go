@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,42 +25,14 @@ which no replay mends because their times stay in the old shard. So set and forg
 }
 
 func typesList(f *clientFlags) *cobra.Command {
-	var limit int
-	var cursor string
 	cmd := &cobra.Command{Use: "list [MEASUREMENT]", Short: "List types, of one measurement or of all", Args: asUsage(cobra.MaximumNArgs(1))}
-	cmd.Flags().IntVar(&limit, "limit", 1000, "how many")
-	cmd.Flags().StringVar(&cursor, "cursor", "", "where the last list ended")
+	p := addPaging(cmd, 1000)
+	list := listing[api.FieldType]{
+		path: "/types", items: "types", head: []string{"MEASUREMENT", "FIELD", "TYPE"},
+		row: func(x api.FieldType) []string { return []string{x.Measurement, x.Field, x.Type} },
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := f.client()
-		if err != nil {
-			return err
-		}
-		q := url.Values{"limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		if len(args) > 0 {
-			q.Set("measurement", args[0])
-		}
-		var list struct {
-			Types  []api.FieldType `json:"types"`
-			Cursor string          `json:"cursor"`
-		}
-		raw, err := c.get(cmd.Context(), "/types", q, &list)
-		if err != nil || c.json {
-			return printRaw(cmd, raw, err)
-		}
-		t := newTable(cmd.OutOrStdout(), "MEASUREMENT", "FIELD", "TYPE")
-		for _, x := range list.Types {
-			t.row(x.Measurement, x.Field, x.Type)
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		if list.Cursor != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --cursor %s\n", list.Cursor)
-		}
-		return nil
+		return list.print(cmd, f, p, map[string]string{"measurement": strings.Join(args, "")})
 	}
 	return cmd
 }

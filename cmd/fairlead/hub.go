@@ -225,9 +225,6 @@ func (h *hub) buildDevices(ctx context.Context) error {
 		return err
 	}
 	h.enrollments = enroll.NewEnrollments(secrets, h.records, nil)
-	h.enroll = enroll.NewHandler(h.enrollments, enroll.HandlerOptions{
-		Auth: h.cfg.Auth, Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Audit: enrollAudit{h}, Log: h.log, Metrics: h.reg,
-	})
 	h.minter = auth.NewMinter(h.hubKeys, h.cfg.Auth, nil)
 	if h.issuers, err = auth.NewIssuers(h.cfg.Auth, h.log, h.reg); err != nil {
 		return err
@@ -283,6 +280,9 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 	h.handler = devices.NewHandler(h.registry, devices.HandlerOptions{
 		Telemetry: deviceTelemetry{h.committer}, Commands: sessionSink{commandSink{h.router}, h.twin}, States: stateSink{h.twin},
 		Origins: h.cfg.Auth.Origins, Stalled: h.committer.Healthy,
+	})
+	h.enroll = enroll.NewHandler(h.enrollments, enroll.HandlerOptions{
+		Auth: h.cfg.Auth, Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Address: h.handler.Address, Audit: enrollAudit{h}, Log: h.log, Metrics: h.reg,
 	})
 	return nil
 }

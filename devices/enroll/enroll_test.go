@@ -17,8 +17,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +73,7 @@ type node struct {
 	reg     *prometheus.Registry
 	url     string
 	now     func() time.Time
+	peer    atomic.Pointer[netip.Addr]
 }
 
 func openBus(t testing.TB) *bus.Bus {
@@ -102,7 +105,7 @@ func startNode(t testing.TB, b *bus.Bus, change ...func(*configs.Auth, *node)) *
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = n.records.Run(ctx) })
-	srv := httptest.NewServer(enroll.NewHandler(n.enrolls, enroll.HandlerOptions{Auth: cfg, Plaintext: true, Audit: n.audits, Log: log, Metrics: n.reg}))
+	srv := httptest.NewServer(enroll.NewHandler(n.enrolls, enroll.HandlerOptions{Auth: cfg, Plaintext: true, Address: n.from, Audit: n.audits, Log: log, Metrics: n.reg}))
 	t.Cleanup(func() { srv.Close(); cancel(); wg.Wait() })
 	<-n.records.Ready()
 	n.url = srv.URL
@@ -203,6 +206,14 @@ type answer struct {
 		Pending bool
 	}
 	KID, Alg, Audience, Issuer, URL string
+}
+
+// from is where a request comes from: the peer, unless the test says otherwise.
+func (n *node) from(r *http.Request) netip.Addr {
+	if at := n.peer.Load(); at != nil {
+		return *at
+	}
+	return netip.MustParseAddrPort(r.RemoteAddr).Addr()
 }
 
 func (n *node) post(body any) answer {
@@ -472,6 +483,9 @@ func TestEnrollAddressesAreLimited(t *testing.T) {
 	if got.header.Get("Retry-After") == "" {
 		t.Fatal("no Retry-After")
 	}
+	other := netip.MustParseAddr("192.0.2.7") // another one, behind the same proxy
+	n.peer.Store(&other)
+	n.post(request(secret, "a", key)).want(t, http.StatusOK, "")
 }
 
 // Many devices more than may come at once, at two nodes: the count is exact.

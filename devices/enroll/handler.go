@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -54,7 +55,8 @@ type Handler struct {
 // HandlerOptions are the parts that a handler works with.
 type HandlerOptions struct {
 	Auth      configs.Auth
-	Plaintext bool // the listener speaks HTTP
+	Plaintext bool                           // the listener speaks HTTP
+	Address   func(*http.Request) netip.Addr // where a request comes from, behind whatever stands between
 	Audit     Auditor
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
@@ -132,7 +134,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (outcome, *probl
 			return outcome{}, problem.New(http.StatusForbidden, codeOrigin, "pages of this origin may not enrol devices")
 		}
 	}
-	addr, now := address(r), h.enrollments.now()
+	addr, now := h.opts.Address(r), h.enrollments.now()
 	if !h.limit.allow(addr, now) {
 		return outcome{}, problem.New(http.StatusTooManyRequests, codeOften, "too many requests from this address")
 	}

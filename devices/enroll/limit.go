@@ -1,8 +1,6 @@
 package enroll
 
 import (
-	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -71,22 +69,4 @@ func (l *limit) makeRoom(now time.Time) {
 		}
 		delete(l.m, a)
 	}
-}
-
-// address is where a request comes from. Of IPv6 the network counts: one host has as many addresses as it likes.
-func address(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	if a = a.Unmap().WithZone(""); a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			a = p.Addr()
-		}
-	}
-	return a
 }
