@@ -100,12 +100,12 @@ func (b *linkBench) stormOf(s *linkServer) (st stormed, err error) {
 	return st, err
 }
 
-// talking is how long the talkers are listened to; the storm begins in its middle.
+// talking is how long the talkers are listened to. The storm begins after a third of it, and must be over before it is.
 func (b *linkBench) talking() time.Duration {
 	if b.short {
 		return 6 * time.Second
 	}
-	return 15 * time.Second
+	return 45 * time.Second
 }
 
 // stormBeside breaks all connections while other devices send, and tells how long these waited for their acks.
