@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,15 +57,17 @@ type committer struct {
 	closed  bool
 
 	// owned by Run
-	n uint64
+	n    uint64
+	done chan []*outgoing // published, for end
+	left atomic.Int32     // of them
 }
 
-// newCommitter returns a committer that calls begin before messages are published and end once each has its place
-// or its refusal.
+// newCommitter returns a committer that calls begin before messages are published and end, in order, once each has
+// its place or its refusal.
 func newCommitter(js jetstream.JetStream, nc *nats.Conn, from string, m *metrics, begin, end func([]*outgoing)) *committer {
 	return &committer{
 		js: js, nc: nc, from: from, metrics: m, begin: begin, end: end,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), done: make(chan []*outgoing, 1),
 	}
 }
 
@@ -99,6 +102,15 @@ func signal(c chan struct{}) {
 
 // Run commits until ctx ends; then it takes no more and commits what it has. abort ends also that.
 func (k *committer) Run(ctx, abort context.Context) {
+	var ending sync.WaitGroup
+	ending.Go(func() {
+		for out := range k.done {
+			k.end(out)
+			k.left.Add(-1)
+		}
+	})
+	defer ending.Wait()
+	defer close(k.done)
 	for k.await(ctx) {
 		k.commit(abort, false)
 	}
@@ -151,7 +163,13 @@ func (k *committer) commit(ctx context.Context, all bool) bool {
 	k.publish(ctx, out)
 	k.metrics.commitSeconds.Observe(time.Since(start).Seconds())
 	k.metrics.commitEvents.Observe(float64(events))
-	k.end(out)
+	// What follows from a large commit takes about as long as its publishing, so the next one need not wait for it.
+	if len(out) <= singles && k.left.Load() == 0 {
+		k.end(out)
+		return true
+	}
+	k.left.Add(1)
+	k.done <- out
 	return true
 }
 
