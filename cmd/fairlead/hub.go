@@ -334,8 +334,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 	fleet := fleet{h.records, h.presence, h.minter, h.committer, h.twin}
 	h.api, err = api.New(ctx, api.Options{
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
-		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
-		Devices:   fleet, History: history{h.store}, Commands: commander{h.router},
+		Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Remote: h.handler.Remote,
+		Devices: fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
 		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store},
 		Watcher: &h.watching, Trace: h.watching.recent,
