@@ -237,9 +237,7 @@ func (p *Presence) watch(ctx context.Context, heard *chan<- struct{}) error {
 
 func (p *Presence) take(e jetstream.KeyValueEntry) {
 	if len(e.Key()) > len(nodeKey) && e.Key()[:len(nodeKey)] == nodeKey {
-		p.mu.Lock()
-		p.nodes[e.Key()[len(nodeKey):]] = p.opts.Now()
-		p.mu.Unlock()
+		p.beat(e.Key()[len(nodeKey):])
 		return
 	}
 	device, err := bus.KeyDevice(e.Key())
