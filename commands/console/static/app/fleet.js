@@ -129,7 +129,8 @@ class Fleet {
   }
 }
 
-export function applyPresence(device, { status, cause, since }) {
+export function applyPresence(device, { status, cause, since, silent, silent_since: silentSince, conflict, flaps }) {
+  Object.assign(device, { silent: Boolean(silent), silent_since: silentSince, conflict: Boolean(conflict), flaps });
   device.status = status;
   device.cause = cause;
   device.since = since ?? hubNow();
