@@ -40,7 +40,8 @@ func aJob(id, actor, state string) *job {
 		devices: []object{
 			{"device": "pump-01", "state": "succeeded", "command": "01JDQ8Z3VX000001"},
 			{"device": "pump-02", "state": "failed", "command": "01JDQ8Z3VX000002", "code": "sensor_busy"},
-			{"device": "pump-03", "state": "running", "command": "01JDQ8Z3VX000003"}, {"device": "pump-04", "state": "pending"},
+			{"device": "pump-03", "state": "running", "command": "01JDQ8Z3VX000003"},
+			{"device": "pump-04", "state": "pending"},
 		},
 	}
 }
