@@ -157,6 +157,9 @@ export function applyPoints(device, points = []) {
   device.rev = (device.rev ?? 0) + 1;
 }
 
+// measured are the keys of what a device measured: the hub's own notes of commands stand in the time line.
+export const measured = (device) => Object.keys(device.last ?? {}).filter((key) => !key.startsWith('command.')).sort();
+
 export const fleet = new Fleet();
 
 on('presence', (event) => fleet.presence(event));

@@ -96,6 +96,15 @@ check('silence and conflicts are shown', async (bench) => {
   clean(page, { allow: [refused] });
 });
 
+check('the hub’s notes of commands are not shown as measured', async (bench) => {
+  const page = await bench.signedIn();
+  await page.waitForSelector('#row-pump-16 .reading');
+  await bench.control(page, '/test/event', { event: 'telemetry', device: 'pump-16', points: [{ measurement: 'command', time: Date.now(), fields: { actor: 'kim' } }, { measurement: 'env', time: Date.now(), fields: { fresh: 77.5 } }] });
+  await page.waitForFunction(() => document.querySelector('#row-pump-16 .c-values').textContent.includes('77.5'));
+  want(!(await page.textContent('#row-pump-16 .c-values')).includes('kim'), 'they are shown');
+  clean(page);
+});
+
 check('devices that enrolled are let in or turned away', async (bench) => {
   const page = await bench.signedIn({}, 'hub');
   await page.click('text=Enrollments');

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
 import { announce } from '../announce.js';
-import { applyPoints, applyPresence, fleet } from '../fleet.js';
+import { applyPoints, applyPresence, fleet, measured } from '../fleet.js';
 import { useFetched } from '../fetched.js';
 import { ago, dateAndTime, fieldNamer, value } from '../format.js';
 import { on, values } from '../live.js';
@@ -119,7 +119,7 @@ function About({ device, now }) {
 }
 
 function Latest({ device, now }) {
-  const keys = Object.keys(device.last ?? {}).sort();
+  const keys = measured(device);
   if (!keys.length) return null;
   const fieldName = fieldNamer(keys);
   return html`<section class="latest"><h2>Latest values</h2>

@@ -1,7 +1,7 @@
 // The fleet table.
 import { html, Component, useEffect, useMemo, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
-import { fleet, mostDevices } from '../fleet.js';
+import { fleet, measured, mostDevices } from '../fleet.js';
 import { ago, count, dateAndTime, fieldNamer, plural, value } from '../format.js';
 import { values } from '../live.js';
 import { devicePath, Link, location } from '../route.js';
@@ -147,7 +147,7 @@ class Row extends Component {
   }
 
   render({ device, seen, onLabel }) {
-    const keys = Object.keys(device.last ?? {}).sort();
+    const keys = measured(device);
     const fieldName = fieldNamer(keys);
     return html`
       <div class="c-id" role="gridcell"><${PresenceMark} device=${device} /><${Link} to=${devicePath(device.id)} class="device-id mono" tabindex="-1">${device.id}<//><${Flags} device=${device} /></div>
