@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge/fleets"
@@ -41,6 +42,8 @@ type device struct {
 	seq    uint64
 	card   uint64 // hash of what was last registered
 
+	trace atomic.Pointer[func(Frame)] // nil: nobody looks at its messages
+
 	// telling is held while a change of presence is told, so that the last told is the last that happened.
 	telling sync.Mutex
 
@@ -53,8 +56,9 @@ type device struct {
 
 // appended is one telemetry frame on its way into the log.
 type appended struct {
-	seq uint64
-	of  *delivery
+	seq   uint64
+	of    *delivery
+	frame *Frame // nil: nobody looks
 }
 
 // Stored implements Waiter.
@@ -68,16 +72,17 @@ func (d *device) Stored(seq uint64) {
 	d.pending = d.pending[n:]
 	d.mu.Unlock()
 	for _, a := range done {
+		a.frame.show(fateStored)
 		a.of.release()
 	}
 }
 
 // append gives points to the log on behalf of a message, which is not finished before they are stored.
-func (d *device) append(of *delivery, points []wire.Point) error {
+func (d *device) append(of *delivery, points []wire.Point, frame *Frame) error {
 	d.seq++
 	of.hold()
 	d.mu.Lock()
-	d.pending = append(d.pending, appended{seq: d.seq, of: of})
+	d.pending = append(d.pending, appended{seq: d.seq, of: of, frame: frame})
 	d.mu.Unlock()
 	err := d.source.Append(&wire.Telemetry{Seq: d.seq, Points: points})
 	if err != nil {
@@ -157,10 +162,13 @@ type directory struct {
 	limit int
 	seed  maphash.Seed
 
+	tracing atomic.Int64 // devices whose messages somebody looks at
+
 	mu      sync.Mutex
-	byID    map[string]*device  // guarded by mu
-	byOwner map[owner]*device   // guarded by mu
-	refused map[owner]time.Time // guarded by mu: when
+	byID    map[string]*device      // guarded by mu
+	byOwner map[owner]*device       // guarded by mu
+	refused map[owner]time.Time     // guarded by mu: when
+	traced  map[string]*func(Frame) // guarded by mu: who looks, by id
 }
 
 func newDirectory(parts Parts, limit int) *directory {
@@ -170,6 +178,7 @@ func newDirectory(parts Parts, limit int) *directory {
 	return &directory{
 		parts: parts, limit: limit, seed: maphash.MakeSeed(),
 		byID: make(map[string]*device), byOwner: make(map[owner]*device), refused: make(map[owner]time.Time),
+		traced: make(map[string]*func(Frame)),
 	}
 }
 
@@ -260,6 +269,7 @@ func (r *directory) enter(id string, key owner, d *device) bool {
 		return false
 	}
 	d.id = id
+	d.trace.Store(r.traced[id])
 	r.byID[id], r.byOwner[key] = d, d
 	delete(r.refused, key)
 	return true

@@ -105,6 +105,7 @@ func (c *connection) read(m fleets.Message) (fleets.Result, fleets.Profile, erro
 			continue
 		}
 		if err != nil {
+			c.traceDrop(name, m, err)
 			return fleets.Result{}, nil, err
 		}
 		return fleets.Result{Updates: []fleets.Update{{Device: name, Points: points, Presence: online(m), Cause: "telemetry"}}}, nil, nil
@@ -149,12 +150,15 @@ func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, vi
 			c.log.Debug("reported state not taken", "device_id", dev.id, "err", err)
 		}
 	}
+	frame := dev.frame(d.msg.Topic(), d.msg.Payload(), false)
 	if len(u.Points) == 0 {
+		frame.show(fateTaken)
 		return nil
 	}
-	err = dev.append(d, u.Points)
+	err = dev.append(d, u.Points, frame)
 	var reject *wire.Reject
 	if errors.As(err, &reject) {
+		frame.show(string(reject.Code))
 		return &fleets.Drop{Reason: reasonRejected, Detail: string(reject.Code) + ": " + reject.Message}
 	}
 	if err == nil {

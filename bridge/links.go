@@ -44,7 +44,12 @@ func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (D
 	}
 	req, err := c.request(d, cmd)
 	if err == nil {
-		err = c.publish(ctx, link, req.Topic, req.qos, req.Payload)
+		frame := d.frame(req.Topic, req.Payload, true)
+		if err = c.publish(ctx, link, req.Topic, req.qos, req.Payload); err == nil {
+			frame.show(fateSent)
+		} else {
+			frame.show(fateUnsent)
+		}
 		if errors.Is(err, errUnsent) {
 			req.Forget()
 		}

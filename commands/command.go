@@ -70,6 +70,7 @@ type Command struct {
 	NotBefore  int64        `json:"not_before,omitempty"`
 	Priority   int          `json:"priority"`
 	Retry      *RetryPolicy `json:"retry,omitempty"`
+	Awaiting   bool         `json:"awaiting_approval,omitempty"` // nothing is written before a second operator agreed
 	ApprovedBy string       `json:"approved_by,omitempty"`
 	Job        string       `json:"job,omitempty"`
 

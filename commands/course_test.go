@@ -407,6 +407,12 @@ func TestApproval(t *testing.T) {
 	}
 	wantFinal(t, r, ask("pump-1", "set", 0).ID, commands.Succeeded) // it lets others pass
 	wantFinal(t, r, short.ID, commands.Expired)
+	create(t, r, commands.Request{Device: "fan-1", NotBefore: time.Now().Add(time.Hour)}) // queued too, and the list is without it
+	if page, err := r.List(within(t), commands.Filter{Awaiting: true, Limit: 1}); err != nil || len(page.Commands) != 1 || page.Commands[0].ID != undone.ID || !page.Commands[0].Awaiting || page.Cursor == "" {
+		t.Errorf("awaiting: %v %+v", err, page)
+	} else if page, err = r.List(within(t), commands.Filter{Awaiting: true, Limit: 1, Cursor: page.Cursor}); err != nil || len(page.Commands) != 1 || page.Commands[0].ID != c.ID || page.Cursor != "" {
+		t.Errorf("awaiting, second page: %v %+v", err, page)
+	}
 	if got, err := r.Cancel(within(t), undone.ID, "ann"); err != nil || got.State != commands.Cancelled {
 		t.Errorf("cancel: %v %s", err, show(got))
 	}
@@ -425,7 +431,7 @@ func TestApproval(t *testing.T) {
 	if got, err := r.Command(within(t), c.ID); err != nil || got.State != commands.Queued {
 		t.Errorf("after a restart: %v %s", err, show(got))
 	}
-	if got, err := r.Approve(within(t), c.ID, "bob"); err != nil || got.ApprovedBy != "bob" {
+	if got, err := r.Approve(within(t), c.ID, "bob"); err != nil || got.ApprovedBy != "bob" || got.Awaiting {
 		t.Errorf("approve: %v %s", err, show(got))
 	}
 	wantFinal(t, r, c.ID, commands.Succeeded)

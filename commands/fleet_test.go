@@ -17,10 +17,11 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/bus"
+	"github.com/fairlead-hub/fairlead/internal/killtest"
 )
 
 func TestMain(m *testing.M) {
-	if runChild() {
+	if killtest.Child(childEnv, child) {
 		return
 	}
 	goleak.VerifyTestMain(m)

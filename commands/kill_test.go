@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/bus"
+	"github.com/fairlead-hub/fairlead/internal/killtest"
 )
 
 // The hub is killed with signal 9 while operators command and devices come and go. It runs as a child of the test;
@@ -168,19 +168,6 @@ func killConfig() configs.Commands {
 	return cfg
 }
 
-// runChild is the hub that gets killed.
-func runChild() bool {
-	dir := os.Getenv(childEnv)
-	if dir == "" {
-		return false
-	}
-	if err := child(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	return true
-}
-
 func openKillBus(dir string) (*bus.Bus, error) {
 	return bus.Open(context.Background(), bus.Options{
 		Dir: filepath.Join(dir, "bus"), Node: "n1", Sync: true, Log: slog.New(slog.DiscardHandler),
@@ -188,6 +175,7 @@ func openKillBus(dir string) (*bus.Bus, error) {
 	})
 }
 
+// child is the hub that gets killed.
 func child(dir string) error {
 	h, unacked, err := readLedger(dir)
 	if err != nil {
@@ -262,7 +250,7 @@ func TestKilledHub(t *testing.T) {
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(5, uint64(time.Now().UnixNano())))
 	for range killRounds {
-		killOnce(t, dir, time.Duration(50+rnd.IntN(500))*time.Millisecond)
+		killtest.Once(t, childEnv, dir, time.Duration(50+rnd.IntN(500))*time.Millisecond)
 	}
 	h := afterwards(t, dir)
 	count := make(map[commands.State]int)
@@ -277,34 +265,6 @@ func TestKilledHub(t *testing.T) {
 		if t.Error(f); i > 20 {
 			break
 		}
-	}
-}
-
-// killOnce runs the hub for a while and kills it.
-func killOnce(t *testing.T, dir string, after time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if !bufio.NewScanner(out).Scan() {
-		t.Fatal("the hub did not start:", cmd.Wait())
-	}
-	<-time.After(after) // how far it gets is chance, and meant to be
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
-		t.Fatal("the hub ended by itself:", err)
 	}
 }
 

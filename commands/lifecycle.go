@@ -276,7 +276,7 @@ func (c *command) view(withEvents bool) Command {
 		ID: c.id, Device: c.device, Name: c.order.Name, Params: c.order.Params, State: c.state, Late: c.late,
 		Evidence: c.evidence, Actor: c.actor, Created: c.created, Expires: c.order.Expires, Attempt: c.attempt,
 		Progress: c.progress, Result: c.result, Error: c.fault,
-		NotBefore: c.order.NotBefore, Priority: c.priority(), ApprovedBy: c.approver, Job: c.order.Job,
+		NotBefore: c.order.NotBefore, Priority: c.priority(), Awaiting: c.state == Queued && c.awaiting(), ApprovedBy: c.approver, Job: c.order.Job,
 	}
 	if c.order.Tries > 1 {
 		v.Retry = &RetryPolicy{Attempts: c.order.Tries, Delay: (time.Duration(c.order.DelayMS) * time.Millisecond).String()}

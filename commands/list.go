@@ -13,8 +13,10 @@ type Filter struct {
 	Device string
 	State  State
 	Actor  string
-	Cursor string // of the page before
-	Limit  int    // 0 is 50; at most 1000
+	// Awaiting chooses those that wait for a second operator.
+	Awaiting bool
+	Cursor   string // of the page before
+	Limit    int    // 0 is 50; at most 1000
 }
 
 // Page is a part of a list, newest first. An empty Cursor says that it is the last one; a page may be short, even
@@ -49,7 +51,7 @@ func (r *Router) List(ctx context.Context, f Filter) (Page, error) {
 	if !ok {
 		return Page{}, invalid("cursor", "is not a cursor of this list")
 	}
-	if f.State != "" && !f.State.Final() {
+	if f.Awaiting || f.State != "" && !f.State.Final() {
 		return r.listOpen(&f, below, skip), nil
 	}
 	return r.listLog(ctx, &f, below, skip)
@@ -75,7 +77,8 @@ func formatCursor(below uint64, skip int) string {
 }
 
 func (f *Filter) fits(c *command) bool {
-	return (f.Device == "" || c.device == f.Device) && (f.State == "" || c.state == f.State) && (f.Actor == "" || c.actor == f.Actor)
+	return (f.Device == "" || c.device == f.Device) && (f.State == "" || c.state == f.State) && (f.Actor == "" || c.actor == f.Actor) &&
+		(!f.Awaiting || c.state == Queued && c.awaiting())
 }
 
 // page gathers a list. seen counts the commands of the message that was looked at last.

@@ -57,6 +57,15 @@ func (p proxies) remote(r *http.Request) netip.AddrPort {
 // Address is who a request is counted against: where it comes from, of IPv6 the network.
 func (h *Handler) Address(r *http.Request) netip.Addr { return addressKey(h.proxies.remote(r).Addr()) }
 
+// Remote is where a request comes from, as it is told to people; without the port.
+func (h *Handler) Remote(r *http.Request) string {
+	a := h.proxies.remote(r).Addr()
+	if !a.IsValid() {
+		return r.RemoteAddr
+	}
+	return a.String()
+}
+
 // parseRemote reads an address with or without a port.
 func parseRemote(text string) netip.AddrPort {
 	if at, err := netip.ParseAddrPort(text); err == nil {

@@ -59,3 +59,11 @@ func (t Traced) Frame(data []byte) {
 	t.s.traceIn(data, fateTaken)
 	t.s.traceOut(data, fateSent)
 }
+
+// Lose takes a node for lost, as if it had not been heard for longer than its lease.
+func (p *Presence) Lose(node string) {
+	p.mu.Lock()
+	p.nodes[node] = time.Time{}
+	p.mu.Unlock()
+	p.expireNodes(p.opts.Node)
+}

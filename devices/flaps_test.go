@@ -14,12 +14,12 @@ import (
 
 // liveEvent is an event of presence.
 type liveEvent struct {
-	Event, Device, Status, Cause, Address string
-	Flaps                                 int
-	Conflict, Silent                      bool
-	Addresses                             []string
-	Since                                 int64
-	SilentSince                           int64 `json:"silent_since"`
+	Event, Device, Status, Cause, Address, Node string
+	Flaps                                       int
+	Conflict, Silent                            bool
+	Addresses                                   []string
+	Since                                       int64
+	SilentSince                                 int64 `json:"silent_since"`
 }
 
 // listen hears the presence events of every device.

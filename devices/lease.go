@@ -24,8 +24,14 @@ func (p *Presence) lease(ctx context.Context) error {
 	}
 	tick := time.NewTicker(leaseEvery)
 	defer tick.Stop()
+	last := p.opts.Now()
 	for {
-		beat := strconv.FormatInt(p.opts.Now().UnixMilli(), 10)
+		now := p.opts.Now()
+		if now.Sub(last) > 2*leaseEvery {
+			p.slept(now)
+		}
+		last = now
+		beat := strconv.FormatInt(now.UnixMilli(), 10)
 		if _, err := p.opts.Bucket.PutString(ctx, nodeKey+key, beat); err != nil && ctx.Err() == nil {
 			p.opts.Log.Warn("presence: lease not renewed", "err", err)
 		}
@@ -35,6 +41,15 @@ func (p *Presence) lease(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// slept gives the others time to be heard: this process stood still, and what they said meanwhile is still to be read.
+func (p *Presence) slept(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node := range p.nodes {
+		p.nodes[node] = now
 	}
 }
 
@@ -60,16 +75,64 @@ func (p *Presence) expireNodes(self string) {
 	}
 }
 
+// lostEntry is what a device was when its node was lost.
+type lostEntry struct {
+	epoch  uint64
+	since  int64
+	cause  string
+	silent bool
+}
+
 func (p *Presence) loseNode(node string, now time.Time) {
+	lost := make(map[string]lostEntry)
 	for i := range p.shards {
 		s := &p.shards[i]
 		s.mu.Lock()
-		for _, e := range s.m {
+		for device, e := range s.m {
 			if e.online && e.node == node {
+				lost[device] = lostEntry{epoch: e.epoch, since: e.since, cause: e.cause, silent: s.expected[device].isSilent()}
 				e.online, e.cause, e.since = false, causeLost, now.UnixMilli()
 				s.dirty = true
 			}
 		}
 		s.mu.Unlock()
+	}
+	p.mu.Lock()
+	p.lost[node] = lost
+	p.mu.Unlock()
+}
+
+// beat takes a sign of life of a node. One that was lost has what it had: of each device that has changed since, this node
+// has heard.
+func (p *Presence) beat(key string) {
+	node, err := bus.KeyDevice(key)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	p.nodes[key] = p.opts.Now()
+	lost, back := p.lost[node]
+	delete(p.lost, node)
+	p.mu.Unlock()
+	if !back {
+		return
+	}
+	p.opts.Log.Info("node back", "node", node)
+	for device, was := range lost {
+		p.restore(device, node, was)
+	}
+}
+
+func (p *Presence) restore(device, node string, was lostEntry) {
+	s := p.shard(device)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.m[device]
+	if e == nil || e.online || e.node != node || e.cause != causeLost || e.epoch != was.epoch {
+		return
+	}
+	e.online, e.cause, e.since = true, was.cause, was.since
+	if x := s.expected[device]; x != nil {
+		x.silent = was.silent
 	}
 }

@@ -70,6 +70,11 @@ func (p *Presence) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	heard := make(chan struct{})
 	if p.opts.Shared {
+		stop, err := p.hearPoints()
+		if err != nil {
+			return err
+		}
+		defer stop()
 		g.Go(func() error { return p.hear(ctx, heard) })
 		g.Go(func() error { return p.lease(ctx) })
 	} else {
@@ -232,9 +237,7 @@ func (p *Presence) watch(ctx context.Context, heard *chan<- struct{}) error {
 
 func (p *Presence) take(e jetstream.KeyValueEntry) {
 	if len(e.Key()) > len(nodeKey) && e.Key()[:len(nodeKey)] == nodeKey {
-		p.mu.Lock()
-		p.nodes[e.Key()[len(nodeKey):]] = p.opts.Now()
-		p.mu.Unlock()
+		p.beat(e.Key()[len(nodeKey):])
 		return
 	}
 	device, err := bus.KeyDevice(e.Key())
@@ -256,12 +259,17 @@ func (p *Presence) merge(device string, v *presenceValue) {
 	s.mu.Lock()
 	e := s.entry(device)
 	// What posts at several nodes holds no link, and so no epoch: the node that saw it last has it.
-	older := v.Epoch == e.epoch && e.node == p.opts.Node && !e.online && v.Seen <= e.seen
+	older := v.Epoch == e.epoch && e.node == p.opts.Node && !e.online && v.Status != Online && v.Seen <= e.seen
 	if v.Epoch < e.epoch || v.Epoch == e.epoch && v.Node == p.opts.Node || older {
 		s.mu.Unlock()
 		return
 	}
 	was, own := e.epoch, e.online && e.node == p.opts.Node
+	if own && was == v.Epoch {
+		s.mu.Unlock()
+		p.note(device) // it was taken for lost there
+		return
+	}
 	*e = presenceEntry{
 		epoch: v.Epoch, since: v.Since, seen: max(v.Seen, e.seen), session: v.Session, node: v.Node, cause: v.Cause,
 		link: v.Link, online: v.Status == Online, address: v.Address, flap: v.Flap,

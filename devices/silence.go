@@ -32,6 +32,8 @@ func (x *expectation) last() int64 {
 	return x.from
 }
 
+func (x *expectation) isSilent() bool { return x != nil && x.silent }
+
 func (x *expectation) tell(st *State) {
 	if x == nil || x.every == 0 {
 		return
@@ -123,13 +125,22 @@ func (s *presenceShard) expecting(device string) *expectation {
 // Pointed records that telemetry of a device came by another way than its session: from a bridge, or posted.
 func (p *Presence) Pointed(device string) { p.pointedAt(device, p.opts.Now().UnixMilli()) }
 
-// pointedAt records when telemetry came, and ends the device's silence.
+// pointedAt records when telemetry came, and ends the device's silence. If another node has the device on line, that one is
+// told instead.
 func (p *Presence) pointedAt(device string, at int64) {
 	s := p.shard(device)
 	s.mu.RLock()
 	x, e := s.expected[device], s.m[device]
+	elsewhere := ""
+	if e != nil && e.online && e.node != p.opts.Node {
+		elsewhere = e.node
+	}
 	s.mu.RUnlock()
 	if x == nil {
+		return
+	}
+	if elsewhere != "" {
+		p.passPoint(device, elsewhere)
 		return
 	}
 	s.mu.Lock()
@@ -153,8 +164,7 @@ func (p *Presence) Silent(device string) bool {
 	s := p.shard(device)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	x := s.expected[device]
-	return x != nil && x.silent
+	return s.expected[device].isSilent()
 }
 
 // silentHere counts the silent devices that this node keeps the count of.

@@ -169,3 +169,24 @@ func TestSilenceIsKnownOnEveryNode(t *testing.T) {
 	one.wantSilent("pump-7")
 	two.wantSilent("pump-7")
 }
+
+// A device with a socket at one node posts at the other: it is not silent, and the node that has it knows.
+func TestPostAtAnotherNodeEndsSilence(t *testing.T) {
+	t.Parallel()
+	one, two := twoNodes(t)
+	one.connect(one.expecting("pump-7", time.Second, nil))
+	one.wantSilent("pump-7")
+	two.wantSilent("pump-7")
+	for range 2 { // and once more, after it has fallen silent again, which is the negative control
+		told := two.listen()
+		if a := two.post(two.token("pump-7"), "text/plain", "m a=1"); a.status != 204 {
+			t.Fatalf("%+v", a)
+		}
+		e := told("its end is told", func(e liveEvent) bool { return e.Device == "pump-7" && !e.Silent })
+		if e.Status != "online" || e.Node != "n1" {
+			t.Errorf("%+v", e)
+		}
+		two.wantSilent("pump-7")
+		one.wantSilent("pump-7")
+	}
+}

@@ -1,10 +1,7 @@
 package devices
 
 import (
-	"bytes"
-	"encoding/hex"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,9 +20,6 @@ const (
 	fateOtherDevice = "token_of_another_device"
 	fateDropped     = "dropped" // the session had ended, or its device does not read
 )
-
-// traceText bounds what is shown of one frame, in bytes.
-const traceText = 4 << 10
 
 // TracedFrame is one frame of a traced device and what became of it. Text is what came, JSON for CBOR, with tokens
 // blanked and cut to a bound; hexadecimal if it is neither text nor CBOR. A frame of type "end" is the session's end, its
@@ -189,18 +183,13 @@ func (s *Session) traceEnd(e *ending) {
 	}
 }
 
-// compact is what looks like a compact JWS: three long words with dots between. Whoever could read one in a trace could be
-// the device.
-var compact = regexp.MustCompile(`[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}`)
-
 // traced makes what a tracer sees of a message.
 func traced(c wire.Codec, data []byte) TracedFrame {
-	f := TracedFrame{Bytes: len(data)}
-	data = compact.ReplaceAllFunc(data, func(t []byte) []byte { return bytes.Repeat([]byte{'*'}, len(t)) })
+	data = wire.Blank(data)
+	f := TracedFrame{Bytes: len(data), Text: wire.Excerpt(c, data)}
 	text, ok := wire.Readable(c, data)
 	switch {
 	case !ok:
-		text = hex.EncodeToString(data[:min(len(data), traceText/2)])
 	case c.Numbered(data):
 		f.Type = "telemetry"
 	default:
@@ -211,9 +200,5 @@ func traced(c wire.Codec, data []byte) TracedFrame {
 			f.Type = clip(envelope.Type)
 		}
 	}
-	if len(text) > traceText {
-		text = strings.ToValidUTF8(text[:traceText], "") + "..."
-	}
-	f.Text = text
 	return f
 }

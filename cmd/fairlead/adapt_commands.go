@@ -143,7 +143,7 @@ func (c commander) Find(ctx context.Context, id string) (api.Command, error) {
 
 func (c commander) List(ctx context.Context, q api.CommandQuery) (api.CommandPage, error) {
 	page, err := c.router.List(ctx, commands.Filter{
-		Device: q.Device, State: commands.State(q.State), Actor: q.Actor, Cursor: q.Cursor, Limit: q.Limit,
+		Device: q.Device, State: commands.State(q.State), Actor: q.Actor, Awaiting: q.Awaiting, Cursor: q.Cursor, Limit: q.Limit,
 	})
 	if err != nil {
 		return api.CommandPage{}, refusal(err)
@@ -166,7 +166,7 @@ func toCommand(c commands.Command) api.Command {
 	out := api.Command{
 		ID: c.ID, Device: c.Device, Name: c.Name, Params: c.Params, State: string(c.State), Late: c.Late, Evidence: c.Evidence,
 		Actor: c.Actor, Created: c.Created, Expires: c.Expires, Attempt: c.Attempt, Result: c.Result,
-		NotBefore: c.NotBefore, Priority: c.Priority, ApprovedBy: c.ApprovedBy, Job: c.Job, Retry: (*api.Retry)(c.Retry),
+		NotBefore: c.NotBefore, Priority: c.Priority, Awaiting: c.Awaiting, ApprovedBy: c.ApprovedBy, Job: c.Job, Retry: (*api.Retry)(c.Retry),
 	}
 	if c.Progress != nil {
 		out.Progress = &api.CommandProgress{Percent: c.Progress.Percent, Message: c.Progress.Message}

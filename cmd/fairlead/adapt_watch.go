@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands/api"
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/internal/bus"
@@ -21,7 +22,7 @@ type watching struct {
 }
 
 func (h *hub) buildWatching(context.Context) (err error) {
-	h.watching.trace = newTracing(h.registry, h.bus.Conn(), h.log)
+	h.watching.trace = newTracing(h.registry, h.bridge, h.bus.Conn(), h.log)
 	if h.watching.telemetry, err = h.bus.Marks("telemetry", 0, h.committer.Watch); err != nil {
 		return err
 	}
@@ -48,6 +49,7 @@ const tracedFrames = 1024
 // tracing publishes the frames of devices that somebody looks at.
 type tracing struct {
 	registry *devices.Registry
+	bridge   *bridge.Bridge
 	nc       *nats.Conn
 	log      *slog.Logger
 	frames   chan devices.TracedFrame
@@ -57,8 +59,8 @@ type tracing struct {
 	stop map[string]func() // guarded by mu
 }
 
-func newTracing(r *devices.Registry, nc *nats.Conn, log *slog.Logger) *tracing {
-	return &tracing{registry: r, nc: nc, log: log, frames: make(chan devices.TracedFrame, tracedFrames), stop: map[string]func(){}}
+func newTracing(r *devices.Registry, b *bridge.Bridge, nc *nats.Conn, log *slog.Logger) *tracing {
+	return &tracing{registry: r, bridge: b, nc: nc, log: log, frames: make(chan devices.TracedFrame, tracedFrames), stop: map[string]func(){}}
 }
 
 // look begins and ends to trace a device. It does not block.
@@ -70,8 +72,16 @@ func (t *tracing) look(device string, on bool) {
 		stop()
 	}
 	if on {
-		t.stop[device] = t.registry.Trace(device, t.take)
+		socket, broker := t.registry.Trace(device, t.take), t.bridge.Trace(device, t.takeMQTT)
+		t.stop[device] = func() { socket(); broker() }
 	}
+}
+
+// takeMQTT takes a message of a bridged device.
+func (t *tracing) takeMQTT(f bridge.Frame) {
+	t.take(devices.TracedFrame{
+		Time: f.Time, Device: f.Device, Session: f.Link, Out: f.Out, Type: "mqtt", Bytes: f.Bytes, Text: f.Text, Fate: f.Fate,
+	})
 }
 
 func (t *tracing) take(f devices.TracedFrame) {

@@ -19,10 +19,12 @@ func newCommandsCommand() *cobra.Command {
 
 func commandsList(f *clientFlags) *cobra.Command {
 	var device, state, actor string
+	var awaiting bool
 	cmd := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: exactArgs(0)}
 	cmd.Flags().StringVar(&device, "device", "", "of one device")
 	cmd.Flags().StringVar(&state, "state", "", "in one state")
 	cmd.Flags().StringVar(&actor, "actor", "", "of one operator")
+	cmd.Flags().BoolVar(&awaiting, "awaiting", false, "that wait for a second operator")
 	p := addPaging(cmd, 50)
 	list := listing[api.Command]{
 		path: "/commands", items: "commands", head: []string{"COMMAND", "CREATED", "DEVICE", "NAME", "STATE", "EVIDENCE", "ACTOR"},
@@ -31,12 +33,23 @@ func commandsList(f *clientFlags) *cobra.Command {
 		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return list.print(cmd, f, p, map[string]string{"device": device, "state": state, "actor": actor})
+		return list.print(cmd, f, p, map[string]string{"device": device, "state": state, "actor": actor, "awaiting_approval": whenTrue(awaiting)})
 	}
 	return cmd
 }
 
+// whenTrue is a parameter that is there or not.
+func whenTrue(b bool) string {
+	if b {
+		return "true"
+	}
+	return ""
+}
+
 func stateOf(c api.Command) string {
+	if c.Awaiting {
+		return c.State + " (awaits approval)"
+	}
 	if c.Late {
 		return c.State + " (late)"
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +14,8 @@ func newTraceCommand() *cobra.Command {
 		Use: "trace DEVICE", Short: "Follow each frame of a device, with its fate", Args: exactArgs(1),
 		Long: "Trace prints each frame of a device as it comes (<) or goes (>), wherever its socket is: time, size, type, what became of it,\n" +
 			"and the frame itself, CBOR as JSON, tokens blanked. Telemetry that has a seq is shown once it is stored (stored) or refused\n" +
-			"(the code that the device was told); other fates are taken, sent, dropped. \"end\" is the end of a session, with its cause.",
+			"(the code that the device was told); other fates are taken, sent, dropped. \"end\" is the end of a session, with its cause. Of an MQTT device each message shows with its\n" +
+			"topic and payload: stored, taken (it held no points), sent, or why it was dropped.",
 		Example: "  fairlead trace pump-7\n  fairlead trace pump-7 -o json | jq 'select(.fate == \"invalid_field\")'",
 	}
 	f := addClientFlags(cmd)
@@ -29,10 +29,7 @@ func newTraceCommand() *cobra.Command {
 		if _, err := c.get(cmd.Context(), "/devices/"+escape(args[0]), nil, &d); err != nil {
 			return err
 		}
-		switch {
-		case strings.HasPrefix(d.Link, "mqtt:"):
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s comes by MQTT (%s), where the broker sees its messages; only what it sends by WebSocket or HTTP shows here\n", d.ID, d.Link)
-		case d.Status != api.Online:
+		if d.Status != api.Online {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s is not on line; its frames show when it comes\n", d.ID)
 		}
 		t := &tail{client: c, cmd: cmd, left: count, bounded: count > 0}

@@ -38,6 +38,7 @@ type hub struct {
 	node string
 
 	bus      *bus.Bus
+	claim    *bus.Claim      // of the node's name; nil: there are no other nodes
 	embedded *embedded.Store // nil: an outside InfluxDB
 	store    *influx.Store
 
@@ -83,7 +84,7 @@ func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, er
 	}
 	h.unlock = unlock
 	for _, build := range []func(context.Context) error{
-		h.openBus, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildWatching, h.buildAPI,
+		h.openBus, h.claimName, h.openStore, h.buildIngest, h.buildDevices, h.buildTwin, h.buildCommands, h.buildBridge, h.buildWatching, h.buildAPI,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, errors.Join(err, h.close())
@@ -119,6 +120,19 @@ func (h *hub) openBus(ctx context.Context) (err error) {
 	if err == nil && !h.cfg.Ingest.Sync {
 		h.log.Warn("ingest.sync is off: an ack does not mean stored")
 	}
+	return err
+}
+
+// claimName takes the node's name, which other nodes know it by.
+func (h *hub) claimName(ctx context.Context) error {
+	if !h.shared() {
+		return nil
+	}
+	id, err := secretFrom("", "", h.cfg.DataDir, "hub-id")
+	if err != nil {
+		return err
+	}
+	h.claim, err = h.bus.Claim(ctx, id)
 	return err
 }
 
@@ -334,8 +348,8 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 	fleet := fleet{h.records, h.presence, h.minter, h.committer, h.twin}
 	h.api, err = api.New(ctx, api.Options{
 		Bus: h.bus, Node: h.node, Issuer: h.cfg.Auth.Issuer, KeysDir: filepath.Join(h.keysDir(), "operators"),
-		Plaintext: h.cfg.TLS.Mode == configs.TLSOff,
-		Devices:   fleet, History: history{h.store}, Commands: commander{h.router},
+		Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Remote: h.handler.Remote,
+		Devices: fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
 		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store},
 		Watcher: &h.watching, Trace: h.watching.recent,
@@ -354,6 +368,9 @@ func (h *hub) close() error {
 	}
 	if h.embedded != nil {
 		err = h.embedded.Close()
+	}
+	if h.claim != nil {
+		h.claim.Release()
 	}
 	if h.bus != nil {
 		err = errors.Join(err, h.bus.Close())

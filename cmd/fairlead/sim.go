@@ -68,6 +68,9 @@ has acked it, sends it again after a break of the link, and carries out commands
 			if !cmd.Flags().Changed("devices") && (len(f.replays) > 0 || f.plugs > 0) {
 				f.devices = 0
 			}
+			if cmd.Flags().Changed("enroll") && f.enroll == "" {
+				return usage("--enroll: the secret is empty; fairlead enrollments create prints one")
+			}
 			if err := f.readReady(); err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,19 @@ func TestSimCommandTellsWhatIsMissing(t *testing.T) {
 		if _, err := simulate(t, tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v:\n got %v\nwant %s", tt.args, err, tt.want)
 		}
+	}
+}
+
+// A secret that came out empty, as of a command that failed, is a mistake: devices with minted tokens are not what was
+// asked for.
+func TestSimCommandRefusesAnEmptySecret(t *testing.T) {
+	hub := []string{"--url", "https://127.0.0.1:1", "--operator-token", "t", "--duration", "1ms"}
+	_, err := simulate(t, append(hub, "--enroll", "")...)
+	if exit := (*exitError)(nil); !errors.As(err, &exit) || exit.code != exitUsage || !strings.HasPrefix(err.Error(), "--enroll: the secret is empty") {
+		t.Errorf("got %v, want a usage error that names the flag", err)
+	}
+	if _, err := simulate(t, hub...); err != nil {
+		t.Errorf("without the flag: %v", err)
 	}
 }
 

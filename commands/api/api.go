@@ -24,6 +24,9 @@ type Options struct {
 	Origins  []string // further sites whose pages may call, as https://host[:port]
 	External string   // address to put into links that a caller asks for; empty: the request's own host
 
+	// Remote is where a request comes from, for the audit log. Nil: the peer, which behind a proxy is the proxy.
+	Remote func(*http.Request) string
+
 	// Plaintext says that the listener speaks HTTP: cookies are then not Secure.
 	Plaintext bool
 
@@ -130,6 +133,9 @@ func setDefaults(o *Options) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Remote == nil {
+		o.Remote = peer
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -94,7 +94,7 @@ func target(r *http.Request) string {
 func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
-	c.audit = Record{Action: e.change, Remote: remote(r), Target: target(r)}
+	c.audit = Record{Action: e.change, Remote: a.opts.Remote(r), Target: target(r)}
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return

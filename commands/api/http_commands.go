@@ -192,7 +192,14 @@ func (a *API) getCommands(c *call) (*reply, error) {
 			return nil, &Invalid{Code: "invalid_parameter", Path: "state", Detail: fmt.Sprintf("state %q is none of a command", s)}
 		}
 	}
-	query := CommandQuery{Device: q.Get("device"), State: q.Get("state"), Actor: q.Get("actor"), Visible: a.visibleTo(c.who), Page: p}
+	awaiting, err := optionalBool(q, "awaiting_approval")
+	if err != nil {
+		return nil, err
+	}
+	query := CommandQuery{
+		Device: q.Get("device"), State: q.Get("state"), Actor: q.Get("actor"), Awaiting: awaiting != nil && *awaiting,
+		Visible: a.visibleTo(c.who), Page: p,
+	}
 	found, err := a.opts.Commands.List(c.Context(), query)
 	if err != nil {
 		return nil, err

@@ -75,7 +75,13 @@ func (a *API) getDevice(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ok(tidy(d)), nil
+	d = tidy(d)
+	if a.opts.Leases != nil {
+		if l, err := a.opts.Leases.Lease(c.Context(), d.ID); err == nil {
+			d.Lease = &l
+		}
+	}
+	return ok(d), nil
 }
 
 type madeDevice struct {

@@ -160,8 +160,8 @@ func (w *identity) checkCSRF(r *http.Request) error {
 	return nil
 }
 
-// remote is the caller's address without its port.
-func remote(r *http.Request) string {
+// peer is the caller's address without its port.
+func peer(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

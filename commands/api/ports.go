@@ -185,6 +185,7 @@ type NewJob struct {
 // CommandQuery picks commands, newest first. Visible is nil for an operator who may see all.
 type CommandQuery struct {
 	Device, State, Actor string
+	Awaiting             bool // only those that wait for a second operator
 	Visible              func(device string) bool
 	Page
 }

@@ -27,7 +27,7 @@ func (a *API) routes() []endpoint {
 		{name: "removeDeviceKey", method: "DELETE", path: "/devices/{id}/keys/{kid}", need: Admin, scope: byDevice, change: "device.key.remove", handle: a.deleteDeviceKey},
 
 		{name: "createCommand", method: "POST", path: "/devices/{id}/commands", need: User, scope: byDevice, change: "command.create", query: []string{"wait"}, handle: a.postCommand},
-		{name: "listCommands", method: "GET", path: "/commands", need: Viewer, scope: filtered, query: with("device", "state", "actor"), handle: a.getCommands},
+		{name: "listCommands", method: "GET", path: "/commands", need: Viewer, scope: filtered, query: with("device", "state", "actor", "awaiting_approval"), handle: a.getCommands},
 		{name: "readCommand", method: "GET", path: "/commands/{id}", need: Viewer, scope: byRecord, query: []string{"wait"}, handle: a.getCommand},
 		{name: "cancelCommand", method: "DELETE", path: "/commands/{id}", need: User, scope: byRecord, change: "command.cancel", handle: a.deleteCommand},
 

@@ -29,6 +29,8 @@ type Device struct {
 	Silent      bool   `json:"silent,omitempty"`       // none came for longer
 	SilentSince int64  `json:"silent_since,omitempty"` // when the last came
 
+	Lease *Lease `json:"lease,omitempty"` // who alone may command it; only of one device, not in lists
+
 	Keys     []Key            `json:"keys"`
 	Commands []CommandSpec    `json:"commands"`
 	Last     map[string]Value `json:"last,omitempty"` // by measurement.field
@@ -98,6 +100,7 @@ type Command struct {
 	NotBefore  int64  `json:"not_before,omitempty"`
 	Priority   int    `json:"priority"`
 	Retry      *Retry `json:"retry,omitempty"`
+	Awaiting   bool   `json:"awaiting_approval,omitempty"`
 	ApprovedBy string `json:"approved_by,omitempty"`
 	Job        string `json:"job,omitempty"`
 

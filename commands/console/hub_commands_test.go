@@ -29,6 +29,9 @@ type order struct {
 	Result   object   `json:"result,omitempty"`
 	Error    object   `json:"error,omitempty"`
 	Events   []object `json:"events,omitempty"`
+
+	Awaiting   bool   `json:"awaiting_approval,omitempty"`
+	ApprovedBy string `json:"approved_by,omitempty"`
 }
 
 func (h *hub) send(w http.ResponseWriter, r *http.Request) {
@@ -161,7 +164,7 @@ func (h *hub) listCommands(w http.ResponseWriter, r *http.Request) {
 	h.reply(w, func() any {
 		found := []*order{}
 		for _, o := range slices.Backward(h.commands) {
-			if (id == "" || id == o.Device) && (state == "" || state == o.State) {
+			if (id == "" || id == o.Device) && (state == "" || state == o.State) && (r.FormValue("awaiting_approval") == "" || o.Awaiting) {
 				found = append(found, o)
 			}
 		}
@@ -194,7 +197,7 @@ func (h *hub) cancel(w http.ResponseWriter, r *http.Request) {
 	o := h.byID(r.PathValue("id"))
 	h.mu.Unlock()
 	h.step(o, func() {
-		o.State = "cancelled"
+		o.State, o.Awaiting = "cancelled", false
 		o.Events = append(o.Events, object{"time": time.Now().UnixMilli(), "state": "cancelled", "detail": "by kim"})
 	})
 	h.reply(w, func() any { return o })

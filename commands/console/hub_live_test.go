@@ -26,8 +26,11 @@ func (v *viewer) wants(event object) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	name, _ := event["event"].(string)
-	if name == "gap" {
+	switch name {
+	case "gap":
 		return slices.Contains(v.events, "telemetry")
+	case "identity_conflict":
+		name = "presence"
 	}
 	id, _ := event["device"].(string)
 	if command, ok := event["command"].(*order); ok {

@@ -45,6 +45,8 @@ type hub struct {
 	loseReplies bool // commands are taken, but the answers are lost on the way
 	refusals    []string
 	replayed    bool
+	jobs        map[string]*job
+	pending     []*device // enrolled, and not let in yet
 }
 
 type object = map[string]any
@@ -66,6 +68,15 @@ type device struct {
 	Commands []object          `json:"commands,omitempty"`
 	Last     map[string]object `json:"last,omitempty"`
 
+	Silent      bool   `json:"silent,omitempty"`
+	SilentSince int64  `json:"silent_since,omitempty"`
+	ExpectEvery string `json:"expect_every,omitempty"`
+	Conflict    bool   `json:"conflict,omitempty"`
+	Flaps       int    `json:"flaps,omitempty"`
+	Pending     bool   `json:"pending,omitempty"`
+	Enrollment  string `json:"enrollment,omitempty"`
+	Lease       object `json:"lease,omitempty"`
+
 	measure func(time.Time) object
 }
 
@@ -74,6 +85,7 @@ func newHub(t *testing.T, devices []*device) *hub {
 	h := &hub{
 		stop: make(chan struct{}), devices: map[string]*device{}, sessions: map[string]string{},
 		secrets: map[string]bool{oneTimeSecret: true}, keys: map[string]*order{}, viewers: map[*viewer]bool{}, refusals: []string{},
+		jobs: someJobs(), pending: somePending(),
 	}
 	for _, d := range devices {
 		h.devices[d.ID] = d
@@ -107,6 +119,7 @@ func (h *hub) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/commands", h.signedIn(h.listCommands))
 	mux.HandleFunc("GET /api/v1/commands/{id}", h.signedIn(h.showCommand))
 	mux.HandleFunc("DELETE /api/v1/commands/{id}", h.signedIn(h.cancel))
+	h.sharedRoutes(mux)
 	mux.HandleFunc("GET /api/v1/bridge", h.signedIn(h.bridge))
 	mux.HandleFunc("GET /api/v1/deadletters", h.signedIn(h.deadletters))
 	mux.HandleFunc("POST /api/v1/deadletters/replay", h.signedIn(h.replay))
@@ -136,6 +149,16 @@ func (h *hub) controls(mux *http.ServeMux) {
 			h.devices[id].Status, _ = event["status"].(string)
 			h.devices[id].Cause, _ = event["cause"].(string)
 			h.devices[id].Since = time.Now().UnixMilli()
+			h.devices[id].Silent, _ = event["silent"].(bool)
+			h.devices[id].Conflict, _ = event["conflict"].(bool)
+			if h.devices[id].Silent {
+				h.devices[id].SilentSince, h.devices[id].ExpectEvery = away(90*time.Second), "1m0s"
+			}
+			h.mu.Unlock()
+		}
+		if id, ok := event["device"].(string); ok && event["event"] == "identity_conflict" {
+			h.mu.Lock()
+			h.devices[id].Conflict, h.devices[id].Flaps = true, 4
 			h.mu.Unlock()
 		}
 		h.tell(event)

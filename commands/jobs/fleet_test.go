@@ -22,11 +22,12 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/bus"
+	"github.com/fairlead-hub/fairlead/internal/killtest"
 	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 func TestMain(m *testing.M) {
-	if runChild() {
+	if killtest.Child(childEnv, child) {
 		return
 	}
 	goleak.VerifyTestMain(m)

@@ -1,26 +1,22 @@
 package jobs_test
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/commands/jobs"
+	"github.com/fairlead-hub/fairlead/internal/killtest"
 )
 
 // The hub that drives a job is killed with signal 9, again and again. It runs as a child of the test; what devices did is
 // kept outside of it, in a file that outlives it.
 
 const (
-	childEnv  = "FAIRLEAD_JOBS_CHILD"
-	killKey   = "killed"
-	killLimit = 2 * time.Minute
+	childEnv = "FAIRLEAD_JOBS_CHILD"
+	killKey  = "killed"
 )
 
 func killRequest() jobs.Request {
@@ -30,18 +26,7 @@ func killRequest() jobs.Request {
 	}
 }
 
-func runChild() bool {
-	dir := os.Getenv(childEnv)
-	if dir == "" {
-		return false
-	}
-	if err := child(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	return true
-}
-
+// child is the hub that gets killed.
 func child(dir string) error {
 	f := fleetIn(killDevices, most)
 	if err := f.keep(dir); err != nil {
@@ -75,7 +60,7 @@ func TestKilledDriver(t *testing.T) {
 	dir := t.TempDir()
 	kills := 0
 	for i := range killRounds {
-		killOnce(t, dir, time.Duration(60+40*i)*time.Millisecond)
+		killtest.Once(t, childEnv, dir, time.Duration(60+40*i)*time.Millisecond)
 		kills++
 	}
 	f := newFleet(t, killDevices, most)
@@ -114,31 +99,4 @@ func TestKilledDriver(t *testing.T) {
 		t.Errorf("%d actions of %d devices, at most %d of one", total, killDevices, most)
 	}
 	t.Logf("%d kills: %d devices started and %d acted by the last, then %v", kills, at, before, job.Counts)
-}
-
-func killOnce(t *testing.T, dir string, after time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if !bufio.NewScanner(out).Scan() {
-		t.Fatal("the hub did not start:", cmd.Wait())
-	}
-	<-time.After(after) // how far it gets is chance, and meant to be
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
-		t.Fatal("the hub ended by itself:", err)
-	}
 }

@@ -54,7 +54,7 @@ func TestOpenKeepsWhatItStored(t *testing.T) {
 func TestSubjectsRefuseWildIDs(t *testing.T) {
 	for _, id := range []string{"", "*", ">", "a.b", "a b", "a\r\nPUB", "$JS", "é", "-a", string(make([]byte, 65))} {
 		for name, build := range map[string]func(string) (string, error){
-			"deadletter": bus.DeadletterSubject, "command": bus.CommandSubject, "node": bus.NodeDeliver,
+			"deadletter": bus.DeadletterSubject, "command": bus.CommandSubject, "node": bus.NodePointed,
 		} {
 			if s, err := build(id); err == nil {
 				t.Errorf("%s subject of %q: %q, want an error", name, id, s)

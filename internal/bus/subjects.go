@@ -18,9 +18,9 @@ const (
 	telemetryPrefix = "event.telemetry."
 	commandEvents   = "event.command."
 	statePrefix     = "event.state."
-	recordPrefix    = "event.record."
 	tracePrefix     = "event.trace."
 	markPrefix      = "mark."
+	pointedPrefix   = "pointed."
 )
 
 // DeadletterSubject is where refused points of one device go.
@@ -47,16 +47,8 @@ func StateEvent(device string) (string, error) { return eventSubject(statePrefix
 // TraceEvent is the live subject of one device's frames; "*" means every device.
 func TraceEvent(device string) (string, error) { return eventSubject(tracePrefix, device) }
 
-// NodeDeliver is the one subject on which a node hears what it shall write to its sockets.
-func NodeDeliver(node string) (string, error) {
-	if err := wire.CheckID(node); err != nil {
-		return "", err
-	}
-	return "node." + node + ".deliver", nil
-}
-
-// NodeControl is the subject on which every node hears that a device was disabled, deleted or its tokens revoked.
-func NodeControl() string { return recordPrefix + "changed" }
+// NodePointed is where a node hears that telemetry of a device that it has came to another one.
+func NodePointed(node string) (string, error) { return deviceSubject(pointedPrefix, node) }
 
 func eventSubject(prefix, device string) (string, error) {
 	if device == "*" {

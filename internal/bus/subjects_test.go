@@ -19,7 +19,7 @@ var subjects = map[string]struct {
 }{
 	"deadletter": {bus.DeadletterSubject, false},
 	"command":    {bus.CommandSubject, false},
-	"node":       {bus.NodeDeliver, false},
+	"pointed":    {bus.NodePointed, false},
 	"presence":   {bus.PresenceEvent, true},
 	"telemetry":  {bus.TelemetryEvent, true},
 	"commands":   {bus.CommandEvent, true},

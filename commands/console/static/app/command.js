@@ -2,6 +2,9 @@
 export const finalStates = new Set(['succeeded', 'failed', 'rejected', 'expired', 'timed_out', 'cancelled']);
 export const isFinal = (command) => finalStates.has(command.state);
 
+// awaits: nothing is sent before a second operator agreed. Events of later states do not say that it is over.
+export const awaits = (command) => Boolean(command.awaiting_approval) && command.state === 'queued' && !command.approved_by;
+
 export const states = ['queued', 'sent', 'delivered', 'running', 'succeeded', 'failed', 'rejected', 'expired', 'timed_out', 'cancelled'];
 
 const meanings = {

@@ -129,7 +129,8 @@ class Fleet {
   }
 }
 
-export function applyPresence(device, { status, cause, since }) {
+export function applyPresence(device, { status, cause, since, silent, silent_since: silentSince, conflict, flaps }) {
+  Object.assign(device, { silent: Boolean(silent), silent_since: silentSince, conflict: Boolean(conflict), flaps });
   device.status = status;
   device.cause = cause;
   device.since = since ?? hubNow();
@@ -155,6 +156,9 @@ export function applyPoints(device, points = []) {
   device.last_seen = hubNow();
   device.rev = (device.rev ?? 0) + 1;
 }
+
+// measured are the keys of what a device measured: the hub's own notes of commands stand in the time line.
+export const measured = (device) => Object.keys(device.last ?? {}).filter((key) => !key.startsWith('command.')).sort();
 
 export const fleet = new Fleet();
 

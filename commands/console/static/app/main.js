@@ -9,8 +9,10 @@ import { BridgePage } from './pages/bridge.js';
 import { CommandPage, CommandsPage } from './pages/commands.js';
 import { DeadLettersPage } from './pages/deadletters.js';
 import { DevicePage } from './pages/device.js';
+import { EnrollmentsPage } from './pages/enrollments.js';
 import { FleetPage } from './pages/fleet.js';
 import { HubPage } from './pages/hub.js';
+import { JobPage, JobsPage } from './pages/jobs.js';
 import { linkSecret, SignInPage } from './pages/signin.js';
 import { Fault } from './parts/notice.js';
 import { Shell } from './parts/shell.js';
@@ -20,11 +22,13 @@ const routes = {
   '': (id) => id === undefined && html`<${FleetPage} />`,
   devices: (id) => id && html`<${DevicePage} key=${id} id=${id} />`,
   commands: (id) => (id ? html`<${CommandPage} key=${id} id=${id} />` : html`<${CommandsPage} />`),
+  jobs: (id) => (id ? html`<${JobPage} key=${id} id=${id} />` : html`<${JobsPage} />`),
+  enrollments: () => html`<${EnrollmentsPage} />`,
   bridge: () => html`<${BridgePage} />`,
   deadletters: () => html`<${DeadLettersPage} />`,
   hub: () => html`<${HubPage} />`,
 };
-const titles = { '': 'Fleet', commands: 'Commands', bridge: 'Bridge', deadletters: 'Dead letters', hub: 'Hub' };
+const titles = { '': 'Fleet', commands: 'Commands', jobs: 'Jobs', enrollments: 'Enrollments', bridge: 'Bridge', deadletters: 'Dead letters', hub: 'Hub' };
 
 function Page() {
   useTopic(location.changes);

@@ -38,6 +38,7 @@ window.addEventListener('popstate', () => {
 location.read();
 
 export const devicePath = (id) => `devices/${encodeURIComponent(id)}`;
+export const jobPath = (id) => `jobs/${encodeURIComponent(id)}`;
 export const commandPath = (id) => `commands/${encodeURIComponent(id)}`;
 
 // Link is an ordinary anchor, so that it opens in a new tab as everywhere; a plain click stays in the page.

@@ -9,6 +9,7 @@ export const session = {
   reason: null, // the problem that signed us out
 
   get mayCommand() { return this.operator?.role === 'operator' || this.operator?.role === 'admin'; },
+  get mayManage() { return this.operator?.role === 'admin'; },
 
   async resume() {
     try {

@@ -59,6 +59,7 @@ check('a dangerous command asks for the device id', async (bench) => {
   await confirm.waitFor({ state: 'detached' });
   wantEqual((await total(page)).commands, before, 'commands after thinking better of it');
   await page.click('button:has-text("Send")');
+  await confirm.locator('input:focus').waitFor();
   await page.keyboard.type('boiler-1');
   await page.keyboard.press('Enter');
   await confirm.waitFor({ state: 'detached' });

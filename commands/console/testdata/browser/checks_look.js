@@ -3,10 +3,10 @@ import { clean, refused } from './bench.js';
 import { line } from './checks_device.js';
 
 const phone = { width: 390, height: 780, touch: true };
-const pages = ['', 'devices/boiler-1', 'devices/hostile-1', 'commands', 'bridge', 'deadletters', 'hub'];
+const pages = ['', 'devices/boiler-1', 'devices/hostile-1', 'commands', 'jobs', 'jobs/j1', 'bridge', 'deadletters', 'hub', 'enrollments'];
 
 async function settled(page) {
-  await page.waitForSelector('.row, .strip canvas, .command, .card, .letter, .absent');
+  await page.waitForSelector('.row, .strip canvas, .command, .card, .letter, .jobs, .enrollments, .absent');
 }
 
 check('nothing is wider than a phone', async (bench) => {

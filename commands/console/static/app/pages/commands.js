@@ -1,7 +1,8 @@
 // The commands of the whole fleet: who asked what of which device, and what became of it.
 import { html, useCallback, useEffect, useRef, useState } from '../html.js';
 import { get, hubNow, query } from '../api.js';
-import { merge, states, stateWord, withState } from '../command.js';
+import { awaits, merge, states, stateWord, withState } from '../command.js';
+import { plural } from '../format.js';
 import { useFetched } from '../fetched.js';
 import { on, onReconnect } from '../live.js';
 import { Link, location } from '../route.js';
@@ -12,6 +13,7 @@ import { CommandCard } from '../parts/timeline.js';
 const pageSize = 50;
 const mostKept = 500;
 const typingPauseMs = 250;
+const decideMs = 10_000;
 
 export function CommandsPage() {
   useClock(1000);
@@ -29,6 +31,7 @@ export function CommandsPage() {
     setOpen(next);
   };
   const now = hubNow();
+  const rest = list.commands?.filter((command) => !awaits(command)); // those stand above
   return html`<div class="page">
     <header class="page-head"><h1>Commands</h1></header>
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -41,12 +44,29 @@ export function CommandsPage() {
     </form>
     ${list.problem?.missing ? html`<${Absent} what="a list of commands" />` : html`
       <${Fault} problem=${list.problem} retry=${list.reload} />
+      <${Awaiting} now=${now} />
       ${!list.commands ? !list.problem && html`<${Waiting} what="commands" />` : html`
-        ${!list.commands.length && html`<div class="absent"><p>No commands${filter.device || filter.state || filter.actor ? ' match' : ' so far'}.</p></div>`}
-        <div class="commands wide">${list.commands.map((command) => html`<${CommandCard} key=${command.id} command=${command} now=${now} showDevice
+        ${!rest.length && html`<div class="absent"><p>No commands${filter.device || filter.state || filter.actor ? ' match' : ' so far'}.</p></div>`}
+        <div class="commands wide">${rest.map((command) => html`<${CommandCard} key=${command.id} command=${command} now=${now} showDevice
           open=${open.has(command.id)} onToggle=${() => toggle(command.id)} />`)}</div>
         ${list.cursor && html`<button type="button" class="button" onClick=${list.more}>Older ones</button>`}`}`}
   </div>`;
+}
+
+// Awaiting puts first what somebody has to decide.
+function Awaiting({ now }) {
+  const fetched = useFetched(`/commands${query({ awaiting_approval: true, limit: pageSize })}`, decideMs);
+  const waiting = fetched.answer?.commands ?? [];
+  const [open, setOpen] = useState('');
+  const known = useRef(waiting);
+  known.current = waiting;
+  useEffect(() => on('command', ({ command }) => {
+    if (command && (awaits(command) || known.current.some((c) => c.id === command.id))) fetched.again();
+  }), [fetched.again]);
+  if (!waiting.length) return null;
+  return html`<section class="part"><h2>${plural(waiting.length, 'command waits', 'commands wait')} for approval</h2>
+    <div class="commands wide">${waiting.map((command) => html`<${CommandCard} key=${command.id} command=${command} now=${now} showDevice
+      open=${open === command.id} onToggle=${() => setOpen(open === command.id ? '' : command.id)} onDone=${fetched.again} />`)}</div></section>`;
 }
 
 // useList is the filtered list: fetched by page, continued by live events.

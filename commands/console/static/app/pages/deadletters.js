@@ -47,7 +47,7 @@ function Letters({ letters }) {
 // Replay puts all of them back into the log, for when the cause has been mended.
 function Replay({ again, some }) {
   const [state, setState] = useState({ busy: false, problem: null, replayed: null });
-  if (session.operator?.role !== 'admin') return null;
+  if (!session.mayManage) return null;
   const replay = async () => {
     setState({ busy: true, problem: null, replayed: null });
     try {

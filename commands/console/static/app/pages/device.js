@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
 import { announce } from '../announce.js';
-import { applyPoints, applyPresence, fleet } from '../fleet.js';
+import { applyPoints, applyPresence, fleet, measured } from '../fleet.js';
 import { useFetched } from '../fetched.js';
 import { ago, dateAndTime, fieldNamer, value } from '../format.js';
 import { on, values } from '../live.js';
@@ -11,8 +11,9 @@ import { Link } from '../route.js';
 import { Topic, useClock, useTopic } from '../topic.js';
 import { Charts, plottable } from '../parts/charts.js';
 import { CommandForm } from '../parts/commandform.js';
+import { Lease } from '../parts/lease.js';
 import { Absent, Fault, Waiting } from '../parts/notice.js';
-import { PresenceLine, PresenceMark, statusWord } from '../parts/presence.js';
+import { PresenceLine, PresenceMark, statusWord, Troubles } from '../parts/presence.js';
 import { CommandCard } from '../parts/timeline.js';
 import { Trace } from '../parts/trace.js';
 import { Twin } from '../parts/twin.js';
@@ -34,6 +35,7 @@ export function DevicePage({ id }) {
     <header class="device-head">
       <h1><${PresenceMark} device=${device} /><span class="mono">${id}</span></h1>
       <${PresenceLine} device=${device} now=${now} />
+      <${Troubles} device=${device} now=${now} />
       <${About} device=${device} now=${now} />
     </header>
     ${problem && html`<${Fault} problem=${problem} retry=${again} />`}
@@ -45,6 +47,8 @@ export function DevicePage({ id }) {
         <${Trace} key=${id} id=${id} />
       </section>
       <section class="device-side" aria-label="Commands">
+        <h2>Who may command</h2>
+        <${Lease} key=${id} device=${device} now=${now} onDone=${again} />
         <h2>Send a command</h2>
         <${CommandForm} key=${id} device=${device} onSent=${orders.take} />
         <h2>Recent commands</h2>
@@ -63,7 +67,7 @@ function useDevice(id) {
   const fetched = useRef(null);
   if (answer && answer !== fetched.current) {
     fetched.current = answer;
-    device.current = { ...answer, last: { ...answer.last, ...newer(device.current?.last, answer.last) } };
+    device.current = { ...answer, rivals: device.current?.rivals, last: { ...answer.last, ...newer(device.current?.last, answer.last) } };
   }
   useEffect(() => {
     values.want({ devices: [id], events: ['telemetry', 'state'] });
@@ -79,6 +83,12 @@ function useDevice(id) {
         announce(`${id} is ${statusWord(device.current)}`);
         changes.now();
         again(); // session, node and announced commands may be others now
+      }),
+      on('identity_conflict', (event) => {
+        if (event.device !== id || !device.current) return;
+        Object.assign(device.current, { conflict: true, flaps: event.flaps, rivals: event.addresses });
+        announce(`${id} is in conflict with another device of its identity`);
+        changes.now();
       }),
     ];
     return () => {
@@ -109,7 +119,7 @@ function About({ device, now }) {
 }
 
 function Latest({ device, now }) {
-  const keys = Object.keys(device.last ?? {}).sort();
+  const keys = measured(device);
   if (!keys.length) return null;
   const fieldName = fieldNamer(keys);
   return html`<section class="latest"><h2>Latest values</h2>

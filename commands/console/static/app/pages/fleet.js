@@ -1,14 +1,14 @@
 // The fleet table.
 import { html, Component, useEffect, useMemo, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
-import { fleet, mostDevices } from '../fleet.js';
+import { fleet, measured, mostDevices } from '../fleet.js';
 import { ago, count, dateAndTime, fieldNamer, plural, value } from '../format.js';
 import { values } from '../live.js';
 import { devicePath, Link, location } from '../route.js';
 import { sift } from '../sift.js';
 import { useClock, useTopic } from '../topic.js';
 import { Fault, Waiting } from '../parts/notice.js';
-import { PresenceMark } from '../parts/presence.js';
+import { Flags, PresenceMark } from '../parts/presence.js';
 import { Rows } from '../parts/rows.js';
 
 const typingPauseMs = 250;
@@ -147,10 +147,10 @@ class Row extends Component {
   }
 
   render({ device, seen, onLabel }) {
-    const keys = Object.keys(device.last ?? {}).sort();
+    const keys = measured(device);
     const fieldName = fieldNamer(keys);
     return html`
-      <div class="c-id" role="gridcell"><${PresenceMark} device=${device} /><${Link} to=${devicePath(device.id)} class="device-id mono" tabindex="-1">${device.id}<//></div>
+      <div class="c-id" role="gridcell"><${PresenceMark} device=${device} /><${Link} to=${devicePath(device.id)} class="device-id mono" tabindex="-1">${device.id}<//><${Flags} device=${device} /></div>
       <div class="c-model" role="gridcell"><span>${device.model ?? ''}</span> <span class="quiet num">${device.firmware ?? ''}</span></div>
       <div class="c-labels" role="gridcell">${Object.entries(device.labels ?? {}).map((label) => html`<button key=${label[0]} type="button" class="label" tabindex="-1"
         title=${`Only ${label[0]}=${label[1]}`} onClick=${(event) => { event.stopPropagation(); onLabel(label); }}><i>${label[0]}</i>${label[1]}</button>`)}</div>

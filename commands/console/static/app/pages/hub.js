@@ -3,6 +3,8 @@ import { html, useState } from '../html.js';
 import { get, hubNow, query } from '../api.js';
 import { ago, count, dateAndTime, longSpan, moment } from '../format.js';
 import { useFetched } from '../fetched.js';
+import { Link } from '../route.js';
+import { session } from '../session.js';
 import { useClock } from '../topic.js';
 import { Fault, Fetched } from '../parts/notice.js';
 
@@ -14,7 +16,7 @@ export function HubPage() {
   const nodes = useFetched('/nodes', refreshMs);
   const audit = useFetched(`/audit${query({ limit: pageSize })}`);
   return html`<div class="page">
-    <header class="page-head"><h1>Hub</h1></header>
+    <header class="page-head"><h1>Hub</h1>${session.mayManage && html`<${Link} to="enrollments">Enrollments<//>`}</header>
     <section class="part"><h2>Nodes</h2><${Fetched} fetched=${nodes} what="a list of nodes">${(answer) => html`<${Nodes} nodes=${answer.nodes ?? []} />`}<//></section>
     <section class="part"><h2>Audit: who did what</h2>${audit.problem?.forbidden
       ? html`<p class="quiet">Only an admin may read the audit log.</p>`

@@ -1,6 +1,7 @@
 // The strips of a device page: which fields, how far back, and the history behind them.
 import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { addPoint, fetchHistory, ranges } from '../history.js';
+import { measured } from '../fleet.js';
 import { fieldNamer } from '../format.js';
 import { on, onReconnect } from '../live.js';
 import { Topic } from '../topic.js';
@@ -15,11 +16,11 @@ export const plottable = (v) => typeof v === 'number' || typeof v === 'boolean';
 
 export function Charts({ device, commands }) {
   const [range, setRange] = useState(ranges[0]);
-  const keys = Object.keys(device.last ?? {}).filter((key) => plottable(device.last[key].value)).sort();
+  const keys = measured(device).filter((key) => plottable(device.last[key].value));
   const [picked, setPicked] = useState(null); // null: the first few
   const chosen = (picked ?? keys.slice(0, shownAtFirst)).filter((key) => keys.includes(key));
   const { lines, problem, again, grown } = useLines(device, chosen, range);
-  const fieldName = fieldNamer(Object.keys(device.last ?? {}));
+  const fieldName = fieldNamer(measured(device));
   const marks = useMemo(() => (commands ?? []).map((command) => ({ time: command.created, name: command.name })), [commands]);
   const pick = (key) => setPicked(chosen.includes(key) ? chosen.filter((k) => k !== key) : [...chosen, key].sort().slice(-mostStrips));
 

@@ -1,6 +1,6 @@
 // Presence: a mark whose shape says it as well as its colour, and the words for it.
 import { html } from '../html.js';
-import { cause, longSpan, moment } from '../format.js';
+import { cause, longSpan, moment, plural } from '../format.js';
 
 const words = { online: 'online', offline: 'offline', never: 'never seen' };
 
@@ -29,4 +29,20 @@ function link(device) {
   const [kind, connection] = device.link.split(/:(.*)/s);
   const over = kind === 'mqtt' ? html` over MQTT${connection ? html`, connection <span class="mono">${connection}</span>` : ''}` : ' over WebSocket';
   return html`,${over}`;
+}
+
+// Flags are the troubles of a device in a word each, for a list.
+export function Flags({ device }) {
+  return html`${device.silent && html`<span class="flag" title="No telemetry for longer than expected">silent</span>`}${
+    device.conflict && html`<span class="flag" title="Two devices use this identity">conflict</span>`}${
+    device.pending && html`<span class="flag" title="Enrolled, waits for approval">waits</span>`}`;
+}
+
+// Troubles are what is wrong with a device although it may be on line, each with what to do.
+export function Troubles({ device, now }) {
+  return html`${device.pending && html`<p class="trouble" data-trouble="pending"><b class="warn">Waits for approval.</b> It enrolled itself and may not come on line before an admin lets it in.</p>`}
+    ${device.silent && html`<p class="trouble" data-trouble="silent"><b class="warn">Silent.</b> ${device.silent_since ? html`No telemetry for <span class="num">${longSpan(now - device.silent_since)}</span>` : 'No telemetry'}${
+      device.expect_every ? html`, though some is expected every <span class="num">${device.expect_every}</span>` : ''}.</p>`}
+    ${device.conflict && html`<p class="trouble" data-trouble="conflict"><b class="warn">Identity conflict.</b> ${plural(device.flaps ?? 0, 'session')} replaced each other lately${
+      device.rivals?.length ? html`, from <span class="mono">${device.rivals.join(' and ')}</span>` : ''}: two devices seem to use this identity. Find the copy, then revoke the tokens and give each its own.</p>`}`;
 }

@@ -8,7 +8,7 @@ import { session } from '../session.js';
 import { theme } from '../theme.js';
 import { useClock, useTopic } from '../topic.js';
 
-const places = [['', 'Fleet', ['', 'devices']], ['commands', 'Commands', ['commands']], ['bridge', 'Bridge', ['bridge']], ['deadletters', 'Dead letters', ['deadletters']], ['hub', 'Hub', ['hub']]];
+const places = [['', 'Fleet', ['', 'devices']], ['commands', 'Commands', ['commands']], ['jobs', 'Jobs', ['jobs']], ['bridge', 'Bridge', ['bridge']], ['deadletters', 'Dead letters', ['deadletters']], ['hub', 'Hub', ['hub', 'enrollments']]];
 
 export function Shell({ children }) {
   useTopic(location.changes);

@@ -2,14 +2,15 @@
 import { html, useState } from '../html.js';
 import { remove } from '../api.js';
 import { brief, delay, dateAndTime, json, moment, timeExact } from '../format.js';
-import { isFinal, meaning, stateWord, tone } from '../command.js';
+import { awaits, isFinal, meaning, stateWord, tone } from '../command.js';
 import { session } from '../session.js';
 import { commandPath, devicePath, Link } from '../route.js';
+import { Approval } from './approval.js';
 import { EvidenceBadge, StateChip } from './evidence.js';
 import { Fault } from './notice.js';
 
 // CommandCard is one command, folded or with its time line.
-export function CommandCard({ command, open, onToggle, now, showDevice = false }) {
+export function CommandCard({ command, open, onToggle, now, showDevice = false, onDone }) {
   const params = brief(command.params);
   return html`<article class="command" data-command=${command.id} data-state=${command.state}>
     <div class="command-head">
@@ -20,7 +21,8 @@ export function CommandCard({ command, open, onToggle, now, showDevice = false }
     </div>
     <p class="command-line">${showDevice && html`<${Link} to=${devicePath(command.device)} class="mono">${command.device}<//> · `}<span
       class="num" title=${dateAndTime(command.created)}>${moment(command.created, now)}</span>${command.actor && html` · by ${command.actor}`}${
-      command.attempt > 1 && html` · attempt ${command.attempt}`}</p>
+      command.approved_by && html` · approved by ${command.approved_by}`}${command.attempt > 1 && html` · attempt ${command.attempt}`}</p>
+    <${Approval} command=${command} onDone=${onDone} />
     <${Progress} command=${command} />
     ${open && html`<${Timeline} command=${command} now=${now} />`}
   </article>`;
@@ -61,6 +63,7 @@ function whereOf(event) {
 
 function waiting(command, now) {
   const left = command.expires - now;
+  if (awaits(command)) return left > 0 ? `waiting for approval; expires in ${delay(left)}` : 'waiting for approval';
   if (command.state === 'queued') return left > 0 ? `waiting for the device; expires in ${delay(left)}` : 'waiting for the device';
   return 'waiting for the device’s answer';
 }
@@ -74,7 +77,7 @@ function Outcome({ command }) {
 function Cancel({ command }) {
   const [problem, setProblem] = useState(null);
   const [asked, setAsked] = useState(false);
-  if (isFinal(command) || !session.mayCommand) return null;
+  if (isFinal(command) || awaits(command) || !session.mayCommand) return null;
   const cancel = async () => {
     setAsked(true);
     setProblem(null);

@@ -17,7 +17,7 @@ export function Trace({ id }) {
     }
   };
   return html`<details class="trace" onToggle=${(event) => { if (event.target.open) fetchFrames(); }}>
-    <summary><h2>Frames</h2> <span class="quiet">what was said on the socket, and what became of it</span></summary>
+    <summary><h2>Frames</h2> <span class="quiet">what was said, and what became of it</span></summary>
     ${state.problem?.missing ? html`<${Absent} what="frames" />` : html`<${Fault} problem=${state.problem} compact />`}
     ${state.frames && html`<button type="button" class="button small" onClick=${fetchFrames}>Fetch again</button>
       ${!state.frames.length && html`<p class="quiet">None since the hub began to look.</p>`}
