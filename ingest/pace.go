@@ -50,8 +50,10 @@ func (w *Writer) look(ctx context.Context, cons jetstream.Consumer) {
 	if err != nil {
 		return
 	}
+	w.mu.Lock()
+	waiting := info.NumPending + uint64(len(w.batches))
+	w.mu.Unlock()
 	last := info.Delivered.Stream + info.NumPending
-	waiting := last - min(w.written(), last)
 	p.gentle.Store(waiting < p.waiting && last > p.last)
 	p.waiting, p.last = waiting, last
 }
