@@ -56,7 +56,7 @@ func Default() Config {
 			BatchBytes:     256 << 10,
 			LogBytes:       4 << 30,
 			MinFreeBytes:   512 << 20,
-			WriteLines:     20_000,
+			WriteLines:     10_000,
 			MaxAge:         7300 * Day,
 			MaxAhead:       10 * time.Minute,
 			DeviceFields:   256,
