@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,9 @@ type proposal struct {
 	device string
 	entry  entry
 	done   func(t *tracked, effective bool, err error)
+
+	urgent bool      // somebody waits for it
+	due    time.Time // else when it waits no longer for company
 }
 
 // outgoing is a message on its way into the log.
@@ -35,7 +39,7 @@ type outgoing struct {
 }
 
 // committer is the group commit: while one commit is being synced, the next fills. One commit is in flight at a time,
-// so the log has the order in which events were proposed.
+// so the log has the events of a device in the order in which they were proposed.
 type committer struct {
 	// static after newCommitter
 	js      jetstream.JetStream
@@ -44,30 +48,35 @@ type committer struct {
 	begin   func(out []*outgoing)
 	end     func(out []*outgoing)
 	metrics *metrics
-	wake    chan struct{} // something waits
-	hurry   chan struct{} // somebody waits for it
+	wake    chan struct{} // something waits, or somebody waits for it
 
 	// guarded by mu
 	mu      sync.Mutex
 	pending []*proposal
-	urgent  bool
+	urgent  bool // one of pending is
 	closed  bool
 
 	// owned by Run
-	n uint64
+	n    uint64
+	done chan []*outgoing // published, for end
+	left atomic.Int32     // of them
 }
 
-// newCommitter returns a committer that calls begin before messages are published and end once each has its place
-// or its refusal.
+// newCommitter returns a committer that calls begin before messages are published and end, in order, once each has
+// its place or its refusal.
 func newCommitter(js jetstream.JetStream, nc *nats.Conn, from string, m *metrics, begin, end func([]*outgoing)) *committer {
 	return &committer{
 		js: js, nc: nc, from: from, metrics: m, begin: begin, end: end,
-		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), done: make(chan []*outgoing, 1),
 	}
 }
 
-// propose adds p to the next commit. Urgent ones start it; others wait for one a little. It never blocks.
+// propose adds p to the next commit. Urgent ones start it; others wait a little for one that takes them along. It never
+// blocks.
 func (k *committer) propose(p *proposal, urgent bool) error {
+	if p.urgent = urgent; !urgent {
+		p.due = time.Now().Add(lazyDelay)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -77,13 +86,10 @@ func (k *committer) propose(p *proposal, urgent bool) error {
 		return ErrOverloaded
 	}
 	k.pending = append(k.pending, p)
-	if len(k.pending) == 1 {
+	if len(k.pending) == 1 || urgent && !k.urgent {
 		signal(k.wake)
 	}
-	if urgent && !k.urgent {
-		k.urgent = true
-		signal(k.hurry)
-	}
+	k.urgent = k.urgent || urgent
 	return nil
 }
 
@@ -96,31 +102,44 @@ func signal(c chan struct{}) {
 
 // Run commits until ctx ends; then it takes no more and commits what it has. abort ends also that.
 func (k *committer) Run(ctx, abort context.Context) {
-	lazy := time.NewTimer(lazyDelay)
-	defer lazy.Stop()
-	for {
+	var ending sync.WaitGroup
+	ending.Go(func() {
+		for out := range k.done {
+			k.end(out)
+			k.left.Add(-1)
+		}
+	})
+	defer ending.Wait()
+	defer close(k.done)
+	for k.await(ctx) {
+		k.commit(abort, false)
+	}
+	k.close()
+	for k.commit(abort, true) {
+	}
+}
+
+// await waits until something shall be committed, and reports false if ctx ends before.
+func (k *committer) await(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		var due <-chan time.Time
+		k.mu.Lock()
+		if len(k.pending) > 0 {
+			wait := time.Until(k.pending[0].due)
+			if k.urgent || wait <= 0 {
+				k.mu.Unlock()
+				return true
+			}
+			due = time.After(wait)
+		}
+		k.mu.Unlock()
 		select {
 		case <-k.wake:
+		case <-due:
 		case <-ctx.Done():
-			k.close()
-			for k.commit(abort) {
-			}
-			return
-		}
-		k.mu.Lock()
-		urgent := k.urgent
-		k.mu.Unlock()
-		if !urgent {
-			lazy.Reset(lazyDelay)
-			select {
-			case <-k.hurry:
-			case <-lazy.C:
-			case <-ctx.Done():
-			}
-		}
-		for k.commit(abort) && ctx.Err() == nil {
 		}
 	}
+	return false
 }
 
 func (k *committer) close() {
@@ -129,11 +148,11 @@ func (k *committer) close() {
 	k.mu.Unlock()
 }
 
-// commit publishes one group and reports whether more waits that should not.
-func (k *committer) commit(ctx context.Context) bool {
-	out, more := k.next()
+// commit publishes one group, of all that waits or of what is due, and reports whether there was any.
+func (k *committer) commit(ctx context.Context, all bool) bool {
+	out := k.next(all)
 	if len(out) == 0 {
-		return more
+		return false
 	}
 	start := time.Now()
 	events := 0
@@ -144,35 +163,43 @@ func (k *committer) commit(ctx context.Context) bool {
 	k.publish(ctx, out)
 	k.metrics.commitSeconds.Observe(time.Since(start).Seconds())
 	k.metrics.commitEvents.Observe(float64(events))
-	k.end(out)
-	return more
+	// What follows from a large commit takes about as long as its publishing, so the next one need not wait for it.
+	if len(out) <= singles && k.left.Load() == 0 {
+		k.end(out)
+		return true
+	}
+	k.left.Add(1)
+	k.done <- out
+	return true
 }
 
-// next takes what waits, up to the size of one commit, and packs it: one message holds the events of one device.
-func (k *committer) next() (out []*outgoing, more bool) {
+// next takes what is due, up to the size of one commit, and packs it: one message holds the events of one device. What
+// else waits for a device that has something due goes along, so that most commands cost two messages: one that creates
+// them, and one that says sent and how they ended.
+func (k *committer) next(all bool) (out []*outgoing) {
 	k.mu.Lock()
-	take, bytes := 0, 0
+	ripe := k.ripeLocked(all)
+	var rest []*proposal
+	bytes, full := 0, false
 	last := make(map[string]*outgoing, min(len(k.pending), batchMessages))
+	k.urgent = false
 	for _, p := range k.pending {
 		o, size := last[p.device], p.entry.size()
-		if bytes += size; take > 0 && (bytes > batchBytes || o == nil && len(out) == batchMessages || o != nil && o.size+size > messageBytes) {
-			break
+		fits := o == nil && len(out) < batchMessages || o != nil && o.size+size <= messageBytes
+		// Once one had to stay all that follow do: the order is kept.
+		full = full || len(out) > 0 && (bytes+size > batchBytes || !fits)
+		if full || !ripe(p) {
+			rest, k.urgent = append(rest, p), k.urgent || p.urgent
+			continue
 		}
 		if o == nil {
 			o = &outgoing{device: p.device}
 			last[p.device], out = o, append(out, o)
 		}
 		o.props, o.size = append(o.props, p), o.size+size
-		take++
+		bytes += size
 	}
-	if k.pending = k.pending[take:]; len(k.pending) == 0 {
-		k.pending, k.urgent = nil, false
-		select {
-		case <-k.hurry: // whoever hurried is in this commit
-		default:
-		}
-	}
-	more = len(k.pending) > 0
+	k.pending = rest
 	k.mu.Unlock()
 	for _, o := range out {
 		k.n++
@@ -181,7 +208,24 @@ func (k *committer) next() (out []*outgoing, more bool) {
 			o.msg.Events[i] = p.entry
 		}
 	}
-	return out, more
+	return out
+}
+
+// ripeLocked tells what of pending goes into the next commit: all of every device that has something urgent or overdue.
+func (k *committer) ripeLocked(all bool) func(*proposal) bool {
+	now := time.Now()
+	hot, waits := make(map[string]bool), false
+	for _, p := range k.pending {
+		if p.urgent || !now.Before(p.due) {
+			hot[p.device] = true
+		} else {
+			waits = true
+		}
+	}
+	if all || !waits {
+		return func(*proposal) bool { return true }
+	}
+	return func(p *proposal) bool { return hot[p.device] }
 }
 
 // publish gives every message its place or its refusal. What became unclear, because an answer of the server was

@@ -3,6 +3,9 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
+	"time"
 )
 
 // Open returns how many commands are in memory as open, and how many pipes there are.
@@ -88,4 +91,36 @@ func (r *Router) CheckParams(schema, params string) error {
 func (r *Router) Trim(ctx context.Context) error {
 	_, err := r.history.trim(ctx, r.pinned())
 	return err
+}
+
+// Waiting is an event that waits for a commit.
+type Waiting struct {
+	Device  string
+	Urgent  bool
+	Overdue bool
+	Bytes   int // of its detail
+}
+
+// Gather returns the messages of the next commit and what stays, by the places of the events in waiting.
+func Gather(waiting []Waiting, all bool) (messages [][]int, left []int) {
+	var k committer
+	for _, w := range waiting {
+		p := &proposal{device: w.Device, urgent: w.Urgent, due: time.Now().Add(time.Hour), entry: entry{Detail: strings.Repeat("x", w.Bytes)}}
+		if w.Overdue {
+			p.due = time.Now().Add(-time.Hour)
+		}
+		k.pending = append(k.pending, p)
+	}
+	at := slices.Clone(k.pending)
+	for _, o := range k.next(all) {
+		var m []int
+		for _, p := range o.props {
+			m = append(m, slices.Index(at, p))
+		}
+		messages = append(messages, m)
+	}
+	for _, p := range k.pending {
+		left = append(left, slices.Index(at, p))
+	}
+	return messages, left
 }

@@ -27,7 +27,7 @@ const (
 	messageBytes  = 192 << 10 // of one message, under the stream's limit
 	singles       = 16        // up to this many messages are cheaper one by one: an atomic batch costs files of its own
 
-	lazyDelay      = 5 * time.Millisecond // an event nobody waits for may wait this long for company
+	lazyDelay      = 20 * time.Millisecond // an event nobody waits for may wait this long for the next of its device
 	minBackoff     = 50 * time.Millisecond
 	maxBackoff     = 2 * time.Second
 	deliverTimeout = 15 * time.Second // of one socket write

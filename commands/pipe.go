@@ -312,7 +312,8 @@ func (r *Router) delivered(p *pipe, t *tracked, w written, d Delivery, err error
 		}
 		e := r.entry(sent, t.id)
 		e.Session, e.Epoch, e.Attempt, e.Try = d.Session, d.Epoch, w.attempt, w.try
-		if err := r.propose(&proposal{device: t.device, entry: e}, false); err != nil {
+		// Whoever asked for now or never waits to hear that it has left.
+		if err := r.propose(&proposal{device: t.device, entry: e}, t.order.OnlineOnly); err != nil {
 			r.log.Debug("record sent", "device_id", t.device, "err", err)
 		}
 	case errors.Is(err, ErrNotConnected):

@@ -60,7 +60,7 @@ func (b *chainBench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("bench directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	disk, err := load.ProbeDisk(dir, frameBytes, time.Second)
+	disk, err := load.ProbeDisk(dir, frameBytes, time.Second, 0)
 	if err != nil {
 		return err
 	}

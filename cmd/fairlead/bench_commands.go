@@ -26,8 +26,8 @@ type commandsBench struct {
 
 	out  io.Writer
 	hub  hubAnswer
-	bare load.PingPong
-	best float64 // telemetry frames a second that the hub takes by itself
+	bare load.PingPong // of a server at rest
+	best float64       // telemetry frames a second that the hub takes by itself
 }
 
 // The devices of a hub under measurement.
@@ -104,14 +104,16 @@ func (b *commandsBench) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Fprintf(b.out, "fairlead %s, %s, %d processors\n", version(), runtime.Version(), runtime.NumCPU())
 	_, measure := b.times()
-	disk, err := load.ProbeDisk(dir, 512, measure/5)
+	if b.bare, err = b.pingPong(ctx, nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "bare gorilla/websocket ping-pong, %d/s: %s\n", commandRate, pingPongText(b.bare))
+	disk, err := load.ProbeDisk(dir, 512, measure/5, time.Second/commandRate)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "disk: append and fdatasync of %d bytes: p50 %s, p99 %s\n", disk.Block, disk.P50, disk.P99)
-	if err := b.pingPong(ctx, measure/2); err != nil {
-		return err
-	}
+	fmt.Fprintf(b.out, "disk: append and fdatasync of 512 bytes, %d/s: p50 %s, p99 %s\n", commandRate, disk.P50, disk.P99)
+	fmt.Fprintf(b.out, "two round trips, of the operator and of the device, and two syncs: p50 %s\n", (2*b.bare.P50 + 2*disk.P50).Round(time.Microsecond))
 	spec := hubSpec{Dir: filepath.Join(dir, "hub"), InfluxURL: nowhere, Devices: b.many() + frameDevices}
 	if b.profile != "" {
 		spec.Profile = filepath.Join(b.profile, "commands.pprof")
@@ -130,20 +132,46 @@ func (b *commandsBench) run(ctx context.Context) (err error) {
 	return errors.Join(err, p.kill())
 }
 
-// pingPong measures the reference: the library's server with nothing behind it.
-func (b *commandsBench) pingPong(ctx context.Context, during time.Duration) error {
+// pingPong measures the reference: the library's server with nothing behind it, and the same telemetry beside it if beside
+// is given.
+func (b *commandsBench) pingPong(ctx context.Context, beside *load.Spec) (got load.PingPong, err error) {
 	p, err := startPart("echo", echoSpec{ReadBuffer: 4 << 10})
 	if err != nil {
-		return err
+		return got, err
 	}
 	var echo echoAnswer
 	if err := p.answer(&echo); err != nil {
-		return errors.Join(err, p.kill())
+		return got, errors.Join(err, p.kill())
 	}
-	b.bare, err = load.RunPingPong(ctx, echo.URL, commandRate, during)
-	fmt.Fprintf(b.out, "bare gorilla/websocket ping-pong, %d/s: p50 %s, p99 %s, max %s\n", commandRate,
-		b.bare.P50.Round(time.Microsecond), b.bare.P99.Round(time.Microsecond), b.bare.Max.Round(time.Microsecond))
-	return errors.Join(err, p.stop())
+	defer func() { err = errors.Join(err, p.stop()) }()
+	warm, measure := b.times()
+	if beside == nil {
+		return load.RunPingPong(ctx, echo.URL, commandRate, measure/2)
+	}
+	spec := *beside
+	spec.URL, spec.CAFile, spec.PIDs, spec.Metrics = echo.URL, "", []int{echo.PID}, ""
+	spec.Warm, spec.Measure = warm, warm+measure/2
+	talk, err := startPart("load", spec)
+	if err != nil {
+		return got, err
+	}
+	select {
+	case <-time.After(2 * warm):
+	case <-ctx.Done():
+		return got, errors.Join(ctx.Err(), talk.kill())
+	}
+	if got, err = load.RunPingPong(ctx, echo.URL, commandRate, measure/2); err != nil {
+		return got, errors.Join(err, talk.kill())
+	}
+	var t load.Result
+	if err := talk.answer(&t); err != nil {
+		return got, errors.Join(err, talk.kill())
+	}
+	return got, talk.stop()
+}
+
+func pingPongText(p load.PingPong) string {
+	return fmt.Sprintf("p50 %s, p99 %s, max %s", p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), p.Max.Round(time.Microsecond))
 }
 
 func (b *commandsBench) table(ctx context.Context) error {
@@ -170,13 +198,18 @@ func (b *commandsBench) round(ctx context.Context, r commandRound) error {
 	}
 	warm, measure := b.times()
 	var beside *part
+	bare := b.bare
 	if r.frames > 0 {
 		var err error
-		// It begins before the commands and ends after them.
-		if beside, err = startPart("load", b.telemetry(load.Spec{
+		spec := b.telemetry(load.Spec{
 			Window: 16, Rate: r.frames / frameDevices, Burst: max(1, int(r.frames/100_000)*8),
 			Warm: warm, Measure: warm + measure + 2*time.Second,
-		})); err != nil {
+		})
+		if bare, err = b.pingPong(ctx, &spec); err != nil {
+			return fmt.Errorf("bare server: %w", err)
+		}
+		// It begins before the commands and ends after them.
+		if beside, err = startPart("load", spec); err != nil {
 			return err
 		}
 	}
@@ -187,14 +220,14 @@ func (b *commandsBench) round(ctx context.Context, r commandRound) error {
 			err = errors.Join(err, terr, beside.kill())
 		} else if err = errors.Join(err, beside.stop()); err == nil {
 			r.name += fmt.Sprintf(" (%.0fk)", t.PerSecond()/1000)
-			defer fmt.Fprintf(b.out, "%24s %.0f frames/s, acked p50 %.2f ms, p99 %.2f ms, loader %.2f cores\n", "beside it:",
-				t.PerSecond(), float64(t.P50)/1e6, float64(t.P99)/1e6, t.OwnCPU/t.Seconds)
+			defer fmt.Fprintf(b.out, "%24s %.0f frames/s, acked p50 %.2f ms, p99 %.2f ms, loader %.2f cores\n%24s %s\n", "beside it:",
+				t.PerSecond(), float64(t.P50)/1e6, float64(t.P99)/1e6, t.OwnCPU/t.Seconds, "bare beside the same:", pingPongText(bare))
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return b.proved(r, got)
+	return b.proved(r, got, bare)
 }
 
 func (b *commandsBench) orders(r commandRound) load.OrderSpec {
@@ -233,11 +266,11 @@ func (b *commandsBench) peak() error {
 }
 
 // proved prints the row, and fails if operators and devices do not agree.
-func (b *commandsBench) proved(r commandRound, got load.OrderResult) error {
+func (b *commandsBench) proved(r commandRound, got load.OrderResult, bare load.PingPong) error {
 	ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
 	fmt.Fprintf(b.out, "%-24s %8d %9d %5d %6d %10.0f %8.2f %8.2f %8.2f %8.1f %9.2f %9.2f %6.2f %6.2f %5d\n",
 		r.name, got.Made, got.Succeeded, got.Lost, got.Double, got.PerSecond(), ms(got.P50), ms(got.P99), ms(got.Max),
-		float64(got.P50)/float64(b.bare.P50), got.Commits/float64(max(got.Done, 1)), got.Waited/max(got.Commits, 1)*1000,
+		float64(got.P50)/float64(bare.P50), got.Commits/float64(max(got.Done, 1)), got.Waited/max(got.Commits, 1)*1000,
 		got.CPU[0]/got.Seconds, got.OwnCPU/got.Seconds, got.Late)
 	switch {
 	case got.Refused > 0:

@@ -181,7 +181,7 @@ func (b *ingestBench) references(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintf(b.out, "fairlead %s, %s, %d processors\n", version(), runtime.Version(), runtime.NumCPU())
 	for _, block := range []int{200, 64 << 10, 256 << 10} {
-		d, err := load.ProbeDisk(dir, block, during)
+		d, err := load.ProbeDisk(dir, block, during, 0)
 		if err != nil {
 			return err
 		}

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	window     = 256 // devices that one intent covers
-	atOnce     = 64  // commands asked for side by side
+	window     = 1000 // devices that one intent covers; their commands share a few commits
 	againDelay = 5 * time.Second
 	againTimes = 60
 	keySafe    = 20 * time.Hour // idempotency keys are surely remembered that long
@@ -70,7 +69,6 @@ func (r *run) make(ctx context.Context, job *Job, turn []int, fresh bool) error 
 	var all []made
 	old := !fresh && time.Since(time.UnixMilli(r.progress.Intent)) > keySafe
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
 	for _, i := range turn {
 		g.Go(func() error {
 			c, err := r.command(gctx, job, r.devices[i], old)
@@ -185,7 +183,6 @@ func (r *run) takeBack(ctx context.Context, job *Job) error {
 		actor = job.Actor
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
 	for i := range r.progress.Started {
 		s := r.results[i]
 		open := s.Command != "" && !commands.State(s.State).Final()

@@ -16,8 +16,9 @@ type Disk struct {
 	PerSec   float64
 }
 
-// ProbeDisk appends blocks to a file in dir and syncs each, for about the time given.
-func ProbeDisk(dir string, block int, during time.Duration) (d Disk, err error) {
+// ProbeDisk appends blocks to a file in dir and syncs each, for about the time given. A pause between them shows what a
+// sync takes that does not follow another at once.
+func ProbeDisk(dir string, block int, during, pause time.Duration) (d Disk, err error) {
 	name := filepath.Join(dir, "fsync-probe")
 	file, err := os.Create(name)
 	if err != nil {
@@ -36,6 +37,7 @@ func ProbeDisk(dir string, block int, during time.Duration) (d Disk, err error) 
 			return d, fmt.Errorf("probe the disk: %w", err)
 		}
 		took = append(took, time.Since(at))
+		time.Sleep(pause)
 	}
 	slices.Sort(took)
 	return Disk{
