@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -38,3 +41,12 @@ func BatchLines(b []byte) ([]string, error) {
 	}
 	return lines, nil
 }
+
+// Look lets w find out whether it catches up, while its oldest point is so old.
+func (w *Writer) Look(ctx context.Context, lag time.Duration, cons jetstream.Consumer) {
+	w.lag.Store(int64(lag))
+	w.look(ctx, cons)
+}
+
+// Turn waits for a lane's turn to write.
+func (w *Writer) Turn(ctx context.Context) (finished func(), err error) { return w.pace.begin(ctx) }

@@ -17,12 +17,14 @@ func (w *Writer) deal(ctx context.Context, msg jetstream.Msg, seq uint64) error 
 		if err := w.dead.keepBatch(ctx, seq, msg.Data(), err); err != nil {
 			return err
 		}
-		return msg.Ack()
+		w.mu.Lock()
+		w.dealt = seq
+		w.mu.Unlock()
+		w.wrote.Store(true)
+		return nil
 	}
-	p := &pending{msg: msg, size: len(msg.Data()), oldest: oldest, seq: seq}
-	if !w.hold(p) {
-		return nil // it is in memory already and came again
-	}
+	p := &pending{size: len(msg.Data()), oldest: oldest, seq: seq}
+	w.hold(p)
 	for _, l := range lanes {
 		if l.lines > 0 {
 			p.left.Add(1)
@@ -45,32 +47,26 @@ func (w *Writer) deal(ctx context.Context, msg jetstream.Msg, seq uint64) error 
 	return nil
 }
 
-// hold waits for room and takes note of p; false if p is there already.
-func (w *Writer) hold(p *pending) bool {
+// hold waits for room and takes note of p.
+func (w *Writer) hold(p *pending) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.batches[p.seq]; ok {
-		return false
-	}
-	for w.held > 0 && w.held+p.size > heldBytes && !w.stopped {
+	for w.held > 0 && (w.held+p.size > heldBytes || len(w.batches) >= maxUnwritten) && !w.stopped {
 		w.freed.Wait()
 	}
 	w.held += p.size
 	w.batches[p.seq] = p
-	return true
+	w.dealt = p.seq
 }
 
-// done acks a batch whose lanes are all written.
+// done lets go of a batch whose lanes are all written.
 func (w *Writer) done(p *pending) {
-	if err := p.msg.Ack(); err != nil {
-		w.slog.Debug("ack batch", "stream_seq", p.seq, "err", err) // it comes again and changes nothing
-	}
 	w.mu.Lock()
 	w.held -= p.size
 	delete(w.batches, p.seq)
 	w.freed.Signal()
 	w.mu.Unlock()
-	w.acked.Store(true)
+	w.wrote.Store(true)
 }
 
 // writeLane writes one lane's pieces in order, joined to what InfluxDB likes best.
@@ -89,7 +85,13 @@ func (w *Writer) writeLane(ctx context.Context, queue <-chan piece) error {
 		for _, p := range joined {
 			body = append(body, p.data...)
 		}
-		if err := w.write(ctx, body); err != nil {
+		finished, err := w.pace.begin(ctx)
+		if err != nil {
+			return err
+		}
+		err = w.write(ctx, body)
+		finished()
+		if err != nil {
 			return err
 		}
 		for i, p := range joined {

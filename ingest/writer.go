@@ -26,9 +26,11 @@ const (
 	heldBytes    = 64 << 20               // of batches in memory, all lanes together
 	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
 	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
-	purgeBehind  = time.Second            // instead, while the writer catches up
-	maxUnwritten = 4096                   // batches out of the log and not yet acked
-	// laneQueue is how many batches wait in one lane: all that may be out of the log. Many small ones make one write, and a
+	behind       = time.Second            // lag from which on the writer is behind
+	purgeBehind  = time.Second            // instead of purgeEvery, while it is behind
+	purgeGently  = 10 * time.Second       // and while it catches up beside devices that send
+	maxUnwritten = 4096                   // batches in memory and not yet wholly written
+	// laneQueue is how many batches wait in one lane: all that may be in memory. Many small ones make one write, and a
 	// lane that writes must not keep the others from being dealt theirs.
 	laneQueue  = maxUnwritten
 	watchEvery = time.Second // how often the lag is measured
@@ -67,16 +69,17 @@ type Writer struct {
 	held    int                 // bytes of batches in memory; guarded by mu
 	freed   sync.Cond           // waits for held to fall
 	batches map[uint64]*pending // by stream sequence; guarded by mu
+	dealt   uint64              // stream sequence of the last batch that was taken out of the log; guarded by mu
 	stopped bool                // guarded by mu
 
-	acked   atomic.Bool           // since the last purge
+	pace    pace
+	wrote   atomic.Bool           // a batch was wholly written since the last purge
 	trouble atomic.Pointer[error] // why nothing can be written, or nil
 	lag     atomic.Int64          // age of the oldest unwritten point, ns
 }
 
 // pending is a batch that is not yet wholly written.
 type pending struct {
-	msg    jetstream.Msg
 	size   int
 	oldest int64
 	left   atomic.Int32 // lanes to go
@@ -97,7 +100,7 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 	}
 	w := &Writer{
 		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, lineLimit: o.Config.WriteLines,
-		batches: make(map[uint64]*pending),
+		batches: make(map[uint64]*pending), pace: newPace(),
 	}
 	w.freed.L = &w.mu
 	return w, nil
@@ -134,8 +137,8 @@ func (w *Writer) run(ctx context.Context) error {
 	for i := range w.lanes {
 		g.Go(func() error { return w.writeLane(ctx, w.lanes[i]) })
 	}
-	g.Go(func() error { return w.purge(ctx, cons) })
-	g.Go(func() error { return w.watch(ctx) })
+	g.Go(func() error { return w.purge(ctx) })
+	g.Go(func() error { return w.watch(ctx, cons) })
 	g.Go(func() error {
 		<-ctx.Done()
 		w.mu.Lock()
@@ -147,19 +150,15 @@ func (w *Writer) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// never is longer than any outage: a batch that was dealt out is not sent again while this writer lives, because it is in
-// memory until it is written; the next writer begins with a new cursor.
-const never = 10 * 365 * 24 * time.Hour
-
-// cursor begins at the first batch that is still in the log. The cursor of an earlier writer would hold back what that one
-// had taken and not written.
+// cursor begins at the first batch that is still in the log: an earlier writer's stands behind what that one had taken and
+// perhaps not written. Batches are not acknowledged to it: what is written the writer knows itself, the log is cut there,
+// and the next writer begins with a new cursor. So nothing is sent twice while this writer lives.
 func (w *Writer) cursor(ctx context.Context) (jetstream.Consumer, error) {
 	if err := w.log.DeleteConsumer(ctx, WriterConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, err
 	}
 	return w.log.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: WriterConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: never,
-		MaxAckPending: maxUnwritten, MaxDeliver: -1,
+		Durable: WriterConsumer, AckPolicy: jetstream.AckNonePolicy,
 	})
 }
 
@@ -168,7 +167,7 @@ func (w *Writer) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.batches)
-	w.held, w.stopped = 0, false
+	w.held, w.dealt, w.stopped = 0, 0, false
 	for i := range w.lanes {
 		w.lanes[i] = make(chan piece, laneQueue)
 	}
@@ -196,7 +195,7 @@ func (w *Writer) read(ctx context.Context, cons jetstream.Consumer) error {
 		if err != nil {
 			return fmt.Errorf("read the log: %w", err)
 		}
-		// A message that was dealt out and lost, with a connection or a server, is never sent again: see never.
+		// A message that was dealt out and lost, with a connection or a server, is never sent again: see cursor.
 		if meta.Sequence.Consumer != number {
 			return fmt.Errorf("%w: message %d came as number %d, not %d", errBroken, meta.Sequence.Stream, meta.Sequence.Consumer, number)
 		}
@@ -208,13 +207,14 @@ func (w *Writer) read(ctx context.Context, cons jetstream.Consumer) error {
 }
 
 // watch measures how old the oldest unwritten point is.
-func (w *Writer) watch(ctx context.Context) error {
+func (w *Writer) watch(ctx context.Context, cons jetstream.Consumer) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
 			w.measure(now)
+			w.look(ctx, cons)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -249,8 +249,19 @@ func (w *Writer) Healthy() error {
 	return nil
 }
 
+// written is up to where all batches are wholly written; 0 if that is not known yet.
+func (w *Writer) written() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	floor := w.dealt
+	for seq := range w.batches {
+		floor = min(floor, seq-1)
+	}
+	return floor
+}
+
 // purge cuts the log below the lowest cursor. A stream that removes what was acked by itself would sync each removal.
-func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
+func (w *Writer) purge(ctx context.Context) error {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	var cut uint64
@@ -262,25 +273,20 @@ func (w *Writer) purge(ctx context.Context, cons jetstream.Consumer) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		// To cut within a block writes the rest of it anew, and nothing is committed meanwhile: rarely, while much is cut.
-		if w.Lag() > purgeBehind && time.Since(last) < purgeBehind || !w.acked.Swap(false) {
+		if time.Since(last) < w.purgeRest() || !w.wrote.Swap(false) {
 			continue
 		}
 		last = time.Now()
-		info, err := cons.Info(ctx)
-		if err != nil {
-			w.acked.Store(true)
-			continue
-		}
-		floor := w.floor(ctx, info.AckFloor.Stream)
-		if floor < info.AckFloor.Stream {
-			w.acked.Store(true) // look again, for the outlets' sake
+		written := w.written()
+		floor := w.floor(ctx, written)
+		if floor < written {
+			w.wrote.Store(true) // look again, for the outlets' sake
 		}
 		if floor <= cut {
 			continue
 		}
 		if err := w.log.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
-			w.acked.Store(true)
+			w.wrote.Store(true)
 			if ctx.Err() == nil && !told {
 				told = true // until it works again
 				w.slog.Warn("cut the log", "err", err)

@@ -50,6 +50,9 @@ func outages() []outage {
 // framePoints is how many points a frame has while InfluxDB is away.
 const framePoints = 10
 
+// drainPoll is how often a drain is looked at.
+const drainPoll = 250 * time.Millisecond
+
 // flatMemory is by how much the hub's memory may grow while InfluxDB is away: the batches that the writer holds (64 MiB)
 // and as much again for the collector. What waits is on disk, and is several times as much in a long outage.
 const flatMemory = 128 << 20
@@ -95,7 +98,7 @@ func (o outage) run(t *testing.T) {
 	g.next()
 	back := time.Now()
 	for points()-metric(t, up, "fairlead_ingest_write_lines_total") > outageRate/2 && time.Since(back) < afterOutage {
-		time.Sleep(pollEvery)
+		time.Sleep(drainPoll) // each look costs the hub some milliseconds of a processor that the drain wants
 	}
 	drained := time.Since(back)
 	linesThen, writesThen := written()

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -25,11 +26,13 @@ func (f *fleet) schedule(ctx context.Context) {
 }
 
 func (f *fleet) sendByClock(ctx context.Context, mine []*link, part int) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	gap := float64(f.spec.Burst) / (f.spec.Rate * float64(len(mine))) * 1e9
-	start := time.Now().UnixNano() + int64(gap*float64(part)/senders)
-	for n := 0; !f.stopping.Load() && ctx.Err() == nil; n++ {
-		due := start + int64(gap*float64(n))
-		if ahead := due - time.Now().UnixNano(); ahead > int64(time.Millisecond)/2 && !sleep(ctx, time.Duration(ahead)) {
+	start := time.Now().Add(time.Duration(gap * float64(part) / senders))
+	for n := 0; !f.stopping.Load(); n++ {
+		due := start.Add(time.Duration(gap * float64(n)))
+		if !sleepUntil(ctx, due) {
 			return
 		}
 		l := mine[n%len(mine)]
@@ -40,7 +43,7 @@ func (f *fleet) sendByClock(ctx context.Context, mine []*link, part int) {
 			f.late.Add(uint64(f.spec.Burst)) // a device may not; it would have to drop or to wait
 			continue
 		}
-		if err := l.send(f.spec.Burst, due); err != nil {
+		if err := l.send(f.spec.Burst, due.UnixNano()); err != nil {
 			_ = l.conn.Close() // serve sees it
 		}
 	}
