@@ -98,13 +98,14 @@ type linkServer struct {
 // sources is how many addresses a crowd connects from, so that none has more connects under way than a hub lets one have.
 const sources = 48
 
-func (b *linkBench) startBare(dir string, useTLS, check bool) (*linkServer, error) {
+// startBare starts a bare server that knows more devices than the crowd's if it checks who they are.
+func (b *linkBench) startBare(dir string, useTLS, check bool, more int) (*linkServer, error) {
 	spec := echoSpec{ReadBuffer: 512, Welcome: true}
 	if useTLS {
 		spec.TLSDir = dir + "-bare"
 	}
 	if check {
-		spec.Devices = b.devices()
+		spec.Devices = b.devices() + more
 	}
 	p, err := startPart("echo", spec)
 	if err != nil {
@@ -114,12 +115,14 @@ func (b *linkBench) startBare(dir string, useTLS, check bool) (*linkServer, erro
 	if err := p.answer(&at); err != nil {
 		return nil, errors.Join(err, p.kill())
 	}
-	s := &linkServer{part: p, name: "bare", pid: at.PID, admin: at.Admin, tokens: at.Tokens}
 	if !check {
-		s.tokens = make([]string, b.devices())
+		at.Tokens = make([]string, b.devices()+more)
 	}
-	s.target = load.Target{URL: at.URL, Tokens: s.tokens, Sources: sources, Lean: true}
-	return s, nil
+	n := b.devices()
+	return &linkServer{
+		part: p, name: "bare", pid: at.PID, admin: at.Admin, tokens: at.Tokens[n:],
+		target: load.Target{URL: at.URL, Tokens: at.Tokens[:n], Sources: sources, Lean: true},
+	}, nil
 }
 
 // startHub starts a hub of which more devices than the crowd's are known.

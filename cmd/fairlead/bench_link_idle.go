@@ -39,7 +39,7 @@ const greeting = 3
 
 // idle measures what an idle session holds, of the bare server and of a hub.
 func (b *linkBench) idle(ctx context.Context, dir string, useTLS bool) error {
-	bare, err := b.startBare(dir, useTLS, false)
+	bare, err := b.startBare(dir, useTLS, false, 0)
 	if err != nil {
 		return err
 	}

@@ -23,31 +23,41 @@ type stormed struct {
 func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
 	fmt.Fprintf(b.out, "%-22s %8s %9s %9s %12s %12s %8s %7s %7s %10s %10s\n", "", "devices", "all back", "half", "first us",
 		"again us", "dials", "refused", "faults", "p99 before", "p99 within")
-	bare, err := b.startBare(dir, useTLS, true)
+	bare, err := b.startBare(dir, useTLS, true, talkers)
 	if err != nil {
 		return err
 	}
-	base, err := b.stormOf(bare)
+	base, err := b.stormsOf(ctx, bare, "bare, same tokens")
 	if err := errors.Join(err, bare.kill()); err != nil {
 		return err
 	}
-	b.stormRow("bare, same tokens", base)
-	const talkers = 200
 	hub, err := b.startHub("storm", hubSpec{Dir: dir, TLS: useTLS, OwnKeys: true}, talkers)
 	if err != nil {
 		return err
 	}
-	got, err := b.stormOf(hub)
-	if err == nil {
-		b.stormRow("hub", got)
-		fmt.Fprintf(b.out, "hub to bare, processor time: first %.2f, again %.2f\n", got.first/base.first, got.each/base.each)
-		got, err = b.stormBeside(ctx, hub)
-	}
+	got, err := b.stormsOf(ctx, hub, "hub")
 	if err := errors.Join(err, b.end(hub)); err != nil {
 		return err
 	}
-	b.stormRow("hub, 200 at 5 frames/s", got)
+	fmt.Fprintf(b.out, "hub to bare, processor time: first %.2f, again %.2f\n", got.first/base.first, got.each/base.each)
 	return nil
+}
+
+// talkers is how many devices send while the others storm, and stay on line.
+const talkers = 200
+
+// stormsOf lets devices storm a server alone, and then beside talkers.
+func (b *linkBench) stormsOf(ctx context.Context, s *linkServer, name string) (alone stormed, err error) {
+	if alone, err = b.stormOf(s); err != nil {
+		return alone, err
+	}
+	b.stormRow(name, alone)
+	beside, err := b.stormBeside(ctx, s)
+	if err != nil {
+		return alone, err
+	}
+	b.stormRow(fmt.Sprintf("%s, %d at 5 frames/s", s.name, talkers), beside)
+	return alone, nil
 }
 
 func (b *linkBench) stormRow(name string, s stormed) {
