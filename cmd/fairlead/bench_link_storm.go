@@ -27,7 +27,7 @@ func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
 	if err != nil {
 		return err
 	}
-	base, err := b.stormsOf(ctx, bare, "bare, same tokens")
+	base, talk, err := b.stormsOf(ctx, bare, "bare, same tokens")
 	if err := errors.Join(err, bare.kill()); err != nil {
 		return err
 	}
@@ -35,11 +35,12 @@ func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
 	if err != nil {
 		return err
 	}
-	got, err := b.stormsOf(ctx, hub, "hub")
+	got, beside, err := b.stormsOf(ctx, hub, "hub")
 	if err := errors.Join(err, b.end(hub)); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "hub to bare, processor time: first %.2f, again %.2f\n", got.first/base.first, got.each/base.each)
+	fmt.Fprintf(b.out, "hub to bare, processor time: first %.2f, again %.2f; p99 within to before: bare %.1f, hub %.1f\n",
+		got.first/base.first, got.each/base.each, talk.rise(), beside.rise())
 	return nil
 }
 
@@ -47,18 +48,20 @@ func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
 const talkers = 200
 
 // stormsOf lets devices storm a server alone, and then beside talkers.
-func (b *linkBench) stormsOf(ctx context.Context, s *linkServer, name string) (alone stormed, err error) {
+func (b *linkBench) stormsOf(ctx context.Context, s *linkServer, name string) (alone, beside stormed, err error) {
 	if alone, err = b.stormOf(s); err != nil {
-		return alone, err
+		return alone, beside, err
 	}
 	b.stormRow(name, alone)
-	beside, err := b.stormBeside(ctx, s)
-	if err != nil {
-		return alone, err
+	if beside, err = b.stormBeside(ctx, s); err != nil {
+		return alone, beside, err
 	}
 	b.stormRow(fmt.Sprintf("%s, %d at 5 frames/s", s.name, talkers), beside)
-	return alone, nil
+	return alone, beside, nil
 }
+
+// rise is how many times longer the slowest of those who stay on line wait for their acks in a storm.
+func (s stormed) rise() float64 { return float64(s.p99) / float64(s.calm) }
 
 func (b *linkBench) stormRow(name string, s stormed) {
 	ms := func(d time.Duration) string {
