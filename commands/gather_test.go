@@ -11,8 +11,14 @@ import (
 // later of its device.
 func TestGather(t *testing.T) {
 	waiting := []commands.Waiting{
-		{Device: "a"}, {Device: "b"}, {Device: "a", Urgent: true}, {Device: "c", Urgent: true}, {Device: "b"}, {Device: "c"},
-		{Device: "d", Overdue: true}, {Device: "d"},
+		{Device: "a"},
+		{Device: "b"},
+		{Device: "a", Urgent: true},
+		{Device: "c", Urgent: true},
+		{Device: "b"},
+		{Device: "c"},
+		{Device: "d", Overdue: true},
+		{Device: "d"},
 	}
 	for _, tc := range []struct {
 		name     string
