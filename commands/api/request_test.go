@@ -3,6 +3,8 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -195,6 +197,8 @@ func TestCallerWhoLeavesLeavesTheCommand(t *testing.T) {
 	go func() {
 		resp, err := h.client().Do(r)
 		if err == nil {
+			text, _ := io.ReadAll(resp.Body)
+			err = fmt.Errorf("an answer: %s %s", resp.Status, text)
 			resp.Body.Close()
 		}
 		gone <- err

@@ -90,3 +90,6 @@ export function clean(page, { allow = [] } = {}) {
 // refused is what Chromium prints of an answer that is an error; some checks provoke one.
 export const refused = /Failed to load resource: the server responded with a status of 4\d\d|status of 50\d/;
 export const lost = /WebSocket connection to|net::ERR_/;
+
+// reading is what a device of the fleet shows as its last values.
+export const reading = (page, id) => page.textContent(`#row-${id} .c-values`);

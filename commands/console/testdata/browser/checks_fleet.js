@@ -1,7 +1,6 @@
 import { check, want, wantEqual } from './check.js';
-import { clean, lost, refused } from './bench.js';
+import { clean, lost, reading, refused } from './bench.js';
 
-const reading = (page, id) => page.textContent(`#row-${id} .c-values`);
 const rows = (page) => page.$$eval('.rows .row', (found) => found.map((row) => row.id.replace('row-', '')));
 
 check('fleet shows live values and presence', async (bench) => {

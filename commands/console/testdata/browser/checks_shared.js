@@ -1,5 +1,5 @@
 import { check, want, wantEqual } from './check.js';
-import { clean, refused } from './bench.js';
+import { clean, reading, refused } from './bench.js';
 
 check('jobs are listed, steered and looked into', async (bench) => {
   const page = await bench.signedIn({}, 'jobs');
@@ -99,6 +99,8 @@ check('silence and conflicts are shown', async (bench) => {
 check('the hub’s notes of commands are not shown as measured', async (bench) => {
   const page = await bench.signedIn();
   await page.waitForSelector('#row-pump-16 .reading');
+  const before = await reading(page, 'boiler-1');
+  await page.waitForFunction((text) => document.querySelector('#row-boiler-1 .c-values').textContent !== text, before); // values come
   await bench.control(page, '/test/event', { event: 'telemetry', device: 'pump-16', points: [{ measurement: 'command', time: Date.now(), fields: { actor: 'kim' } }, { measurement: 'env', time: Date.now(), fields: { fresh: 77.5 } }] });
   await page.waitForFunction(() => document.querySelector('#row-pump-16 .c-values').textContent.includes('77.5'));
   want(!(await page.textContent('#row-pump-16 .c-values')).includes('kim'), 'they are shown');
