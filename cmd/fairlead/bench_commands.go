@@ -155,10 +155,8 @@ func (b *commandsBench) pingPong(ctx context.Context, beside *load.Spec) (got lo
 	if err != nil {
 		return got, err
 	}
-	select {
-	case <-time.After(2 * warm):
-	case <-ctx.Done():
-		return got, errors.Join(ctx.Err(), talk.kill())
+	if err := awaitWork(ctx, echo.PID); err != nil {
+		return got, errors.Join(err, talk.kill())
 	}
 	if got, err = load.RunPingPong(ctx, echo.URL, commandRate, measure/2); err != nil {
 		return got, errors.Join(err, talk.kill())
@@ -168,6 +166,30 @@ func (b *commandsBench) pingPong(ctx context.Context, beside *load.Spec) (got lo
 		return got, errors.Join(err, talk.kill())
 	}
 	return got, talk.stop()
+}
+
+// awaitWork waits until a process is at work: its loader has connected and sends.
+func awaitWork(ctx context.Context, pid int) error {
+	const look, busy, most = 250 * time.Millisecond, 0.2, 80 // of a processor; looks
+	for range most {
+		before, err := load.CPU(pid)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, err := load.CPU(pid)
+		if err != nil {
+			return err
+		}
+		if after-before >= busy*look.Seconds() {
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d was not loaded within %s", pid, most*look)
 }
 
 func pingPongText(p load.PingPong) string {
