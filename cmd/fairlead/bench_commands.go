@@ -168,9 +168,10 @@ func (b *commandsBench) pingPong(ctx context.Context, beside *load.Spec) (got lo
 	return got, talk.stop()
 }
 
-// awaitWork waits until a process is at work: its loader has connected and sends.
+// awaitWork waits until a process is at work, and still is when it looks again: its loader has connected and sends.
 func awaitWork(ctx context.Context, pid int) error {
-	const look, busy, most = 250 * time.Millisecond, 0.2, 80 // of a processor; looks
+	const look, busy, most = 250 * time.Millisecond, 0.04, 80 // of a processor; looks
+	worked := false
 	for range most {
 		before, err := load.CPU(pid)
 		if err != nil {
@@ -185,9 +186,11 @@ func awaitWork(ctx context.Context, pid int) error {
 		if err != nil {
 			return err
 		}
-		if after-before >= busy*look.Seconds() {
+		works := after-before >= busy*look.Seconds()
+		if works && worked {
 			return nil
 		}
+		worked = works
 	}
 	return fmt.Errorf("process %d was not loaded within %s", pid, most*look)
 }
