@@ -183,6 +183,7 @@ func (r *run) takeBack(ctx context.Context, job *Job) error {
 		actor = job.Actor
 	}
 	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(window)
 	for i := range r.progress.Started {
 		s := r.results[i]
 		open := s.Command != "" && !commands.State(s.State).Final()
