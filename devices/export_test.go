@@ -60,6 +60,13 @@ func (t Traced) Frame(data []byte) {
 	t.s.traceOut(data, fateSent)
 }
 
+// LostNodes is of how many lost nodes the devices are remembered, and of how many at most.
+func (p *Presence) LostNodes() (n, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lost), lostNodes
+}
+
 // Lose takes a node for lost, as if it had not been heard for longer than its lease.
 func (p *Presence) Lose(node string) {
 	p.mu.Lock()

@@ -14,6 +14,9 @@ const (
 	leaseEvery = 5 * time.Second
 	leaseFor   = 3 * leaseEvery
 	causeLost  = "node_lost"
+	// lostNodes is how many lost nodes are remembered with their devices: some never come back. Of one that was lost longer
+	// ago than that many others, each device is on line again when it next changes.
+	lostNodes = 16
 )
 
 // lease says that this node lives, and finds those that do not.
@@ -75,6 +78,12 @@ func (p *Presence) expireNodes(self string) {
 	}
 }
 
+// lostNode is what a node had when it was lost.
+type lostNode struct {
+	at      time.Time
+	devices map[string]lostEntry
+}
+
 // lostEntry is what a device was when its node was lost.
 type lostEntry struct {
 	epoch  uint64
@@ -98,8 +107,17 @@ func (p *Presence) loseNode(node string, now time.Time) {
 		s.mu.Unlock()
 	}
 	p.mu.Lock()
-	p.lost[node] = lost
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.lost[node] = lostNode{at: now, devices: lost}
+	for len(p.lost) > lostNodes {
+		oldest := node
+		for other, l := range p.lost {
+			if l.at.Before(p.lost[oldest].at) {
+				oldest = other
+			}
+		}
+		delete(p.lost, oldest)
+	}
 }
 
 // beat takes a sign of life of a node. One that was lost has what it had: of each device that has changed since, this node
@@ -118,7 +136,7 @@ func (p *Presence) beat(key string) {
 		return
 	}
 	p.opts.Log.Info("node back", "node", node)
-	for device, was := range lost {
+	for device, was := range lost.devices {
 		p.restore(device, node, was)
 	}
 }

@@ -1,6 +1,7 @@
 package devices_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -38,6 +39,19 @@ func TestLostNodeReturns(t *testing.T) {
 	}
 	if st := two.presence.State("moves"); st.Node != "n2" || st.Session != fresh.welcome.Session {
 		t.Errorf("%+v", st)
+	}
+}
+
+// Nodes that never come back are not remembered without end.
+func TestLostNodesAreBounded(t *testing.T) {
+	t.Parallel()
+	_, two := twoNodes(t)
+	_, most := two.presence.LostNodes()
+	for i := range 2 * most {
+		two.presence.Lose(fmt.Sprint("gone-", i))
+	}
+	if n, _ := two.presence.LostNodes(); n != most {
+		t.Errorf("%d lost nodes are remembered, want %d", n, most)
 	}
 }
 

@@ -58,8 +58,8 @@ type Presence struct {
 
 	mu       sync.Mutex // guards all below
 	changed  map[string]struct{}
-	nodes    map[string]time.Time            // when other nodes were last heard
-	lost     map[string]map[string]lostEntry // by node, until it is back
+	nodes    map[string]time.Time // when other nodes were last heard
+	lost     map[string]lostNode  // by node, until it is back
 	replaced func(device string, epoch uint64)
 	flapping map[string]struct{} // devices whose entries have flaps
 	news     map[string]Conflict // conflicts that nobody was told of
@@ -117,7 +117,7 @@ func NewPresence(o PresenceOptions) *Presence {
 	}
 	p := &Presence{
 		opts: o, ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		changed: make(map[string]struct{}), nodes: make(map[string]time.Time), lost: make(map[string]map[string]lostEntry),
+		changed: make(map[string]struct{}), nodes: make(map[string]time.Time), lost: make(map[string]lostNode),
 		flapping: make(map[string]struct{}), news: make(map[string]Conflict),
 	}
 	for i := range p.shards {
