@@ -333,6 +333,7 @@ func TestTasmotaPlug(t *testing.T) {
 	if a := h.answered(0); a.evidence != "observed" || !a.OK || a.ID != "c1" || a.device != "plug1" {
 		t.Errorf("answer is %+v", a)
 	}
+	h.until("what it reported with the answer", func() bool { return len(h.states["plug1"]) >= 3 })
 	if want := []string{`{"power":"off"}`, `{"power":"off"}`, `{"power":"on"}`}; !slices.Equal(seen(h, h.states)["plug1"], want) {
 		t.Errorf("reported %q, want %q", seen(h, h.states)["plug1"], want)
 	}
