@@ -2,51 +2,18 @@ package sim_test
 
 import (
 	"encoding/json"
-	"io"
-	"log/slog"
-	"net"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
-	broker "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	sim "github.com/fairlead-hub/fairlead/firmware-sim"
+	"github.com/fairlead-hub/fairlead/internal/mosquittotest"
 )
-
-// onePassword lets in who knows it, and then lets them do anything.
-type onePassword struct{ broker.HookBase }
-
-func (*onePassword) Provides(b byte) bool {
-	return b == broker.OnConnectAuthenticate || b == broker.OnACLCheck
-}
-
-func (*onePassword) OnConnectAuthenticate(_ *broker.Client, p packets.Packet) bool {
-	return string(p.Connect.Username) == "plug" && string(p.Connect.Password) == "secret"
-}
-
-func (*onePassword) OnACLCheck(*broker.Client, string, bool) bool { return true }
 
 func startBroker(t *testing.T) (url string) {
 	t.Helper()
-	server := broker.New(&broker.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err := server.AddHook(new(onePassword), nil); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.AddListener(listeners.NewNet("t1", listener)); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Serve(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	return "tcp://" + listener.Addr().String()
+	return mosquittotest.Start(t, mosquittotest.Options{Username: "plug", Password: "secret"}).URL()
 }
 
 type message struct {

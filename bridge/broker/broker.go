@@ -120,9 +120,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.log.Info("mqtt broker ready", "addr", b.Addr().String())
 	<-ctx.Done()
 	b.hook.gate.stop() // before the clients: their readers may be waiting in the gate
-	err := b.server.Close()
-	b.listener.wait()
-	if err != nil {
+	if err := b.server.Close(); err != nil {
 		return fmt.Errorf("close mqtt: %w", err)
 	}
 	return nil

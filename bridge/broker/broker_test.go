@@ -2,10 +2,13 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,4 +313,32 @@ func TestOversizePacketEndsItsClientOnly(t *testing.T) {
 		t.Error("a packet beyond the limit was taken")
 	}
 	wait(t, other.Publish("a", 1, false, "x"))
+}
+
+// A socket that has said nothing yet, or is saying who it is at that very moment, does not hold the hub up.
+func TestStopClosesWhoIsOnTheWayIn(t *testing.T) {
+	for range 20 {
+		b, _, stop := start(t)
+		silent, err := net.Dial("tcp", b.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var connecting sync.WaitGroup
+		for i := range 20 {
+			client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + b.Addr().String()).SetClientID(fmt.Sprint(i)).
+				SetUsername("site").SetPassword("pw").SetAutoReconnect(false))
+			token := client.Connect()
+			connecting.Go(func() {
+				token.Wait()
+				client.Disconnect(0)
+			})
+		}
+		stop()
+		connecting.Wait()
+		_ = silent.SetReadDeadline(time.Now().Add(patience))
+		if _, err := silent.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the silent socket is still open:", err)
+		}
+		_ = silent.Close()
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -18,18 +17,21 @@ const (
 )
 
 // listener accepts sockets for the server. Unlike mochi's own it bounds the sockets that have not yet said who they
-// are, gives them a deadline for it, and waits for the goroutines it started.
+// are, gives them a deadline for it, and closes and waits for all that it let in: the server knows only those that have
+// said who they are.
 type listener struct {
 	socket net.Listener
 	m      *metrics
 	log    *slog.Logger
-	slots  chan struct{}
-	ended  atomic.Bool
-	conns  sync.WaitGroup
+
+	serving sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // nil once closed
 }
 
 func newListener(socket net.Listener, m *metrics) *listener {
-	return &listener{socket: socket, m: m, slots: make(chan struct{}, MaxClients+maxUnauthed)}
+	return &listener{socket: socket, m: m, conns: make(map[net.Conn]struct{})}
 }
 
 // ID, Address and Protocol describe the listener to mochi.
@@ -47,7 +49,7 @@ func (l *listener) Init(log *slog.Logger) error {
 func (l *listener) Serve(establish listeners.EstablishFn) {
 	for {
 		conn, err := l.socket.Accept()
-		if errors.Is(err, net.ErrClosed) || err != nil && l.ended.Load() {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
@@ -55,41 +57,63 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(acceptPause)
 			continue
 		}
-		select {
-		case l.slots <- struct{}{}:
-			l.conns.Add(1)
+		if l.admit(conn) {
 			go l.serve(conn, establish)
-		default:
-			l.m.refused.WithLabelValues(refusedFull).Inc()
-			_ = conn.Close()
+			continue
 		}
+		_ = conn.Close()
 	}
 }
 
 // acceptPause keeps a lasting accept error, such as no more file descriptors, from spinning.
 const acceptPause = 100 * time.Millisecond
 
+func (l *listener) admit(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns == nil {
+		return false
+	}
+	if len(l.conns) >= MaxClients+maxUnauthed {
+		l.m.refused.WithLabelValues(refusedFull).Inc()
+		return false
+	}
+	l.conns[conn] = struct{}{}
+	l.serving.Add(1)
+	return true
+}
+
 func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) {
-	defer l.conns.Done()
-	defer func() { <-l.slots }()
+	defer l.serving.Done()
 	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout))
 	l.m.clients.Inc()
 	defer l.m.clients.Dec()
 	if err := establish(listenerID, &timedConn{Conn: conn}); err != nil {
 		l.log.Debug("mqtt client ended", "err", err)
 	}
+	l.mu.Lock()
+	delete(l.conns, conn)
+	l.mu.Unlock()
 	_ = conn.Close()
 }
 
-// Close stops accepting and closes every client.
+// Close stops accepting, closes every client and waits for them. The server waits for its own too, but misses who is
+// still on the way in.
 func (l *listener) Close(closeClients listeners.CloseFn) {
-	if l.ended.CompareAndSwap(false, true) {
-		_ = l.socket.Close()
-		closeClients(listenerID)
+	l.mu.Lock()
+	left := l.conns
+	l.conns = nil
+	l.mu.Unlock()
+	if left == nil {
+		return
 	}
+	_ = l.socket.Close()
+	closeClients(listenerID)
+	for conn := range left {
+		_ = conn.Close()
+	}
+	l.serving.Wait()
 }
-
-func (l *listener) wait() { l.conns.Wait() }
 
 // timedConn bounds each write. mochi holds a client's lock while it writes, and publishers to that client wait for the
 // lock, so a client that does not read would otherwise stop others.
