@@ -74,3 +74,10 @@ func (p *Presence) Lose(node string) {
 	p.mu.Unlock()
 	p.expireNodes(p.opts.Node)
 }
+
+// Unhurried is a turnstile of so many turns that last for as long as it takes.
+func Unhurried(turns int) *Turnstile {
+	t := NewTurnstile(turns)
+	t.lapse = time.Hour
+	return t
+}

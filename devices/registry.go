@@ -34,6 +34,7 @@ type Registry struct {
 	verifier *auth.Verifier
 	log      *slog.Logger
 	metrics  *metrics
+	stile    *Turnstile
 	now      func() time.Time
 	started  time.Time
 	most     int64
@@ -65,6 +66,7 @@ type RegistryOptions struct {
 	Verifier *auth.Verifier
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
+	Turns    *Turnstile       // of the listener; nil: one of its own
 	Now      func() time.Time // nil: the system's clock
 }
 
@@ -72,6 +74,9 @@ type RegistryOptions struct {
 func NewRegistry(o RegistryOptions) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Turns == nil {
+		o.Turns = NewTurnstile(0)
 	}
 	most, err := sessionLimit(o.Config.MaxSessions)
 	if err != nil {
@@ -86,7 +91,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
-		rates: ratesOf(&o.Config), expects: expects,
+		rates: ratesOf(&o.Config), expects: expects, stile: o.Turns,
 		cfg: o.Config, node: o.Node, records: o.Records, presence: o.Presence, verifier: o.Verifier, log: o.Log,
 		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(most), tracers: make(map[string]*tracer),
 	}

@@ -300,6 +300,7 @@ func (s *Session) closeSent() {
 func (s *Session) finish(err error) {
 	s.settle(err)
 	s.join()
+	defer s.host.stile.take(rankLeave).give() // when all end at once, who stays does not wait behind them
 	s.sock.Close()
 	if s.source != nil {
 		s.source.Close()

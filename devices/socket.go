@@ -36,7 +36,7 @@ type socket struct {
 	net.Conn
 	raw   syscall.RawConn // nil: cannot be waited on
 	ready func(fd uintptr) bool
-	below *dryConn // under TLS, which hides what it has read already; nil: no TLS
+	below *turnConn // under TLS, which hides what it has read already; nil: no TLS
 
 	// owned by read
 	br     bufio.Reader // the WebSocket reader's; without a buffer while idle
@@ -85,6 +85,9 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
+	}
+	if c, ok := conn.(*turnConn); ok {
+		conn = c.Conn // it is through the turnstile
 	}
 	s := &h.session.sock
 	s.Conn = conn

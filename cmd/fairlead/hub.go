@@ -47,14 +47,15 @@ type hub struct {
 	writer    *ingest.Writer
 	dead      *ingest.Deadletters
 
-	records  *devices.Records
-	presence *devices.Presence
-	hubKeys  *auth.HubKeys
-	issuers  *auth.Issuers
-	minter   *auth.Minter
-	registry *devices.Registry
-	gate     *devices.Gate
-	handler  *devices.Handler
+	records   *devices.Records
+	presence  *devices.Presence
+	hubKeys   *auth.HubKeys
+	issuers   *auth.Issuers
+	minter    *auth.Minter
+	registry  *devices.Registry
+	gate      *devices.Gate
+	turnstile *devices.Turnstile
+	handler   *devices.Handler
 
 	enrollments *enroll.Enrollments
 	enroll      *enroll.Handler
@@ -247,11 +248,12 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.turnstile = devices.NewTurnstile(h.cfg.Devices.ConnectTurns)
 	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg); err != nil {
 		return err
 	}
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
-		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: verifier, Log: h.log, Metrics: h.reg,
+		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: verifier, Log: h.log, Metrics: h.reg, Turns: h.turnstile,
 	})
 	return err
 }

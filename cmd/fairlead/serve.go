@@ -112,11 +112,12 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	}
 	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
 	checks := h.checks()
+	front = h.turnstile.Listen(front)
 	if enc.conf != nil {
-		front = tls.NewListener(devices.BelowTLS(front), enc.conf)
+		front = tls.NewListener(front, enc.conf)
 		s.url = "https://" + enc.address(front.Addr().String())
 	}
-	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.gate.ConnState)})
+	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.turnstile.Context, h.connState)})
 	if enc.acme != nil {
 		checks = append(checks, check{"certificate", enc.acme.healthy})
 		more, err := enc.acme.stages(front.Addr().String())
@@ -131,7 +132,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 			return errors.Join(err, h.close())
 		}
 		s.admin = "http://" + back.Addr().String()
-		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log, nil)})
+		stages = append(stages, stage{name: "admin", run: serveHTTP(back, adminHandler(h.reg, checks), log, nil, nil)})
 	}
 	err = runStages(ctx, log, stages, func() error {
 		if err := s.welcome(ctx); err != nil {
@@ -239,7 +240,13 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 		mux.Handle("/console/", console.Handler())
 		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	}
-	return mux
+	return h.turnstile.Handler(mux, func(r *http.Request) bool { return r.URL.Path == devicePath })
+}
+
+// connState tells who watches over the front listener's connections. The gate may wait, so it comes before the turn.
+func (h *hub) connState(c net.Conn, s http.ConnState) {
+	h.gate.ConnState(c, s)
+	h.turnstile.ConnState(c, s)
 }
 
 // devicePath is where devices connect.
@@ -275,11 +282,14 @@ const (
 )
 
 // serveHTTP serves until its context ends. begin and state, if not nil, hear of the listener's connections.
-func serveHTTP(ln net.Listener, handler http.Handler, log *slog.Logger, state func(net.Conn, http.ConnState)) func(context.Context) error {
+func serveHTTP(
+	ln net.Listener, handler http.Handler, log *slog.Logger,
+	begin func(context.Context, net.Conn) context.Context, state func(net.Conn, http.ConnState),
+) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: state,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: begin, ConnState: state,
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

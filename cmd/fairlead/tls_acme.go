@@ -188,7 +188,7 @@ func (a *acmeCerts) stages(listener string) ([]stage, error) {
 		}
 		answers.ServeHTTP(w, r)
 	})
-	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil)}}, out...), nil
+	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil, nil)}}, out...), nil
 }
 
 // redirect sends a browser to the listener, by a name that is ours.

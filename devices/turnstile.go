@@ -1,0 +1,247 @@
+package devices
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Turnstile lets those who come, and those who go, through a few at a time. What they cost is processor time: a handshake, a
+// signature, the end of a session. If thousands did that at once, whoever is connected would wait behind all of them at
+// each step of a frame's way. So each takes a turn when its next bytes have come, and gives it back before it waits for more:
+// nobody waits for the network with a turn in hand, and a slow client holds up nobody.
+type Turnstile struct {
+	lapse   time.Duration // static
+	entered int           // owned by the goroutine that accepts
+
+	mu      sync.Mutex
+	free    int              // guarded by mu
+	waiting [ranks]turnQueue // guarded by mu; empty while a turn is free
+}
+
+// rank says who goes first.
+type rank int
+
+const (
+	rankEnter rank = iota // who is let in: the kernel turns away whoever waits outside for long
+	rankLeave
+	rankBegun // who has begun a handshake
+	rankBegin
+	ranks
+)
+
+const (
+	// turnLapse is how long a turn lasts at most. Nothing that is done in one takes so long, unless it waits for somebody.
+	turnLapse = 100 * time.Millisecond
+	// enterRun is how many are let in between two turns: letting one in takes much less than a handshake.
+	enterRun = 16
+)
+
+// NewTurnstile returns a turnstile of so many turns; 0: one processor is left to who is connected.
+func NewTurnstile(turns int) *Turnstile {
+	if turns == 0 {
+		turns = max(runtime.GOMAXPROCS(0)-1, 1)
+	}
+	return &Turnstile{lapse: turnLapse, free: turns}
+}
+
+// turn is one go through the turnstile.
+type turn struct {
+	of    *Turnstile
+	over  atomic.Bool
+	lapse *time.Timer
+}
+
+// take waits for a turn.
+func (t *Turnstile) take(r rank) *turn {
+	t.mu.Lock()
+	if t.free > 0 {
+		t.free--
+		t.mu.Unlock()
+	} else {
+		next := make(chan struct{})
+		t.waiting[r].push(next)
+		t.mu.Unlock()
+		<-next
+	}
+	mine := &turn{of: t}
+	mine.lapse = time.AfterFunc(t.lapse, mine.end)
+	return mine
+}
+
+// give hands the turn on.
+func (u *turn) give() {
+	u.lapse.Stop()
+	u.end()
+}
+
+// end hands the turn on, once.
+func (u *turn) end() {
+	if !u.over.Swap(true) {
+		u.of.pass()
+	}
+}
+
+// pass lets the next one through.
+func (t *Turnstile) pass() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.waiting {
+		if next := t.waiting[r].pop(); next != nil {
+			close(next)
+			return
+		}
+	}
+	t.free++
+}
+
+// turnQueue is who waits, in order.
+type turnQueue struct {
+	all  []chan struct{}
+	head int
+}
+
+func (q *turnQueue) push(wait chan struct{}) { q.all = append(q.all, wait) }
+
+func (q *turnQueue) pop() chan struct{} {
+	if q.head == len(q.all) {
+		return nil
+	}
+	next := q.all[q.head]
+	q.all[q.head] = nil
+	if q.head++; q.head == len(q.all) {
+		q.all, q.head = nil, 0
+	}
+	return next
+}
+
+// Listen returns a listener whose connections pass the turnstile until their first request is served. TLS goes around it.
+func (t *Turnstile) Listen(l net.Listener) net.Listener { return turnListener{l, t} }
+
+type turnKey struct{}
+
+// Context is the ConnContext of the server behind the turnstile.
+func (t *Turnstile) Context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, turnKey{}, belowTLS(conn))
+}
+
+// Handler serves behind the turnstile: the first request of a connection by device keeps its turn until it is answered, all
+// others give theirs back at once, since they may take long.
+func (t *Turnstile) Handler(next http.Handler, keeps func(*http.Request) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(turnKey{}).(*turnConn); ok && c != nil {
+			if keeps(r) {
+				defer c.done()
+			} else {
+				c.done()
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ConnState is for the server behind the turnstile.
+func (t *Turnstile) ConnState(conn net.Conn, state http.ConnState) {
+	c := belowTLS(conn)
+	if c == nil {
+		return
+	}
+	switch state {
+	case http.StateNew: // told by the goroutine that accepts
+		if t.entered++; t.entered%enterRun == 0 {
+			t.take(rankEnter).give()
+		}
+	case http.StateActive:
+		c.open.Store(true) // the request is read; the server now reads ahead, without a turn
+	default:
+		c.done()
+	}
+}
+
+type turnListener struct {
+	net.Listener
+	stile *Turnstile
+}
+
+// Accept waits for the next connection.
+func (l turnListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &turnConn{Conn: conn, stile: l.stile}, nil
+}
+
+// turnConn is a connection on its way through the turnstile.
+type turnConn struct {
+	net.Conn
+	stile *Turnstile
+	held  atomic.Pointer[turn]
+	open  atomic.Bool // through: reads need no turn any more
+	begun bool        // owned by who reads
+	dry   bool        // reads find nothing; owned by who reads
+}
+
+// errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
+var errDry net.Error = dryError{}
+
+type dryError struct{}
+
+func (dryError) Error() string   { return "nothing is read now" }
+func (dryError) Timeout() bool   { return true }
+func (dryError) Temporary() bool { return true }
+
+// Read reads, and takes a turn for what follows from it.
+func (c *turnConn) Read(p []byte) (int, error) {
+	if c.dry {
+		return 0, errDry
+	}
+	if c.open.Load() {
+		return c.Conn.Read(p)
+	}
+	c.release()
+	n, err := c.Conn.Read(p)
+	if err == nil && !c.open.Load() {
+		r := rankBegin
+		if c.begun {
+			r = rankBegun
+		}
+		c.begun = true
+		c.held.Store(c.stile.take(r))
+	}
+	return n, err
+}
+
+// Close gives the turn back too.
+func (c *turnConn) Close() error {
+	c.done()
+	return c.Conn.Close()
+}
+
+// NetConn is the connection itself.
+func (c *turnConn) NetConn() net.Conn { return c.Conn }
+
+func (c *turnConn) done() {
+	c.open.Store(true)
+	c.release()
+}
+
+func (c *turnConn) release() {
+	if u := c.held.Swap(nil); u != nil {
+		u.give()
+	}
+}
+
+// belowTLS finds the connection that passed the turnstile, below TLS or not, or nil.
+func belowTLS(conn net.Conn) *turnConn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	c, _ := conn.(*turnConn)
+	return c
+}
