@@ -3,6 +3,7 @@ package devices
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"runtime"
@@ -185,6 +186,7 @@ type turnConn struct {
 	open  atomic.Bool // through: reads need no turn any more
 	begun bool        // owned by who reads
 	dry   bool        // reads find nothing; owned by who reads
+	until time.Time   // the deadline of reads; owned by who reads until through
 }
 
 // errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
@@ -212,9 +214,31 @@ func (c *turnConn) Read(p []byte) (int, error) {
 			r = rankBegun
 		}
 		c.begun = true
+		came := time.Now()
 		c.held.Store(c.stile.take(r))
+		c.extend(time.Since(came))
 	}
 	return n, err
+}
+
+// extend leaves a client the time that it waited for its turn: deadlines are against slow clients, and it was not slow.
+func (c *turnConn) extend(waited time.Duration) {
+	if !c.until.IsZero() {
+		_ = c.SetReadDeadline(c.until.Add(waited)) // a closed connection says so at the next read
+	}
+}
+
+// SetDeadline bounds reads and writes.
+func (c *turnConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline bounds reads.
+func (c *turnConn) SetReadDeadline(t time.Time) error {
+	if !c.open.Load() {
+		c.until = t
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Close gives the turn back too.
