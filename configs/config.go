@@ -101,7 +101,7 @@ type Devices struct {
 	Heartbeat         time.Duration `yaml:"heartbeat"`
 	MaxSessions       int           `yaml:"max_sessions"`
 	MaxHandshakes     int           `yaml:"max_handshakes"`
-	ConnectTurns      int           `yaml:"connect_turns"` // connects and ends worked at at once; 0: one processor is left free
+	ConnectTurns      int           `yaml:"connect_turns"` // connects and ends worked at at once; 0: one for each processor
 	MaxPosts          int           `yaml:"max_posts"`
 	ConnectsPerMinute int           `yaml:"connects_per_minute"`
 	FrameBytes        int           `yaml:"frame_bytes"`

@@ -43,10 +43,11 @@ const (
 	enterRun = 16
 )
 
-// NewTurnstile returns a turnstile of so many turns; 0: one processor is left to who is connected.
+// NewTurnstile returns a turnstile of so many turns; 0: one for each processor. With fewer, processors stand idle while a
+// turn is handed on; with more, who is connected waits longer.
 func NewTurnstile(turns int) *Turnstile {
 	if turns == 0 {
-		turns = max(runtime.GOMAXPROCS(0)-1, 1)
+		turns = runtime.GOMAXPROCS(0)
 	}
 	return &Turnstile{lapse: turnLapse, free: turns}
 }
