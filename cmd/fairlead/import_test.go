@@ -51,7 +51,8 @@ func TestRows(t *testing.T) {
 		want         []string
 	}{
 		"large whole numbers in CSV": {
-			"time,device,n\n1763832000,a,9007199254740993\n1763832000,a,+7\n1763832000,a,007\n", "csv", rowOptions{measurement: "m"},
+			"time,device,n\n1763832000,a,9007199254740993\n1763832000,a,+7\n1763832000,a,007\n", "csv",
+			rowOptions{measurement: "m"},
 			[]string{
 				`2 a {"measurement":"m","time":1763832000000,"fields":{"n":9007199254740993}}`,
 				`3 a {"measurement":"m","time":1763832000000,"fields":{"n":7}}`,
