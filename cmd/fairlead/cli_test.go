@@ -250,3 +250,14 @@ func TestUnknownCommands(t *testing.T) {
 		}
 	}
 }
+
+// A demo without its fleet would look like a hub that devices cannot reach.
+func TestDemoWithFewerThanNoDevices(t *testing.T) {
+	srv := httptest.NewTLSServer(&script{})
+	defer srv.Close()
+	dir := filepath.Join(t.TempDir(), "data")
+	code, stdout, stderr := runCLI(t, srv, "demo", "--devices", "-3", "--data", dir)
+	if code != exitUsage || stdout != "" || !strings.Contains(stderr, "--devices -3") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
