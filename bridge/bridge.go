@@ -135,6 +135,10 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 // Links returns the way of commands to bridged devices.
 func (b *Bridge) Links() *Links { return b.links }
 
+// RecordChanged hears that the record of a device was made, changed or deleted, and whether it says that the device may not
+// be in the hub. Nothing is taken from a device that is refused, and nothing sent to it. It does not block.
+func (b *Bridge) RecordChanged(id string, refused bool) { b.directory.recordChanged(id, refused) }
+
 // Run keeps every connection until ctx is done and all of them have ended.
 func (b *Bridge) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -294,6 +294,11 @@ func (c *connection) someOnline() {
 	for _, d := range c.directory.of(c) {
 		d.resume(c.parts.Presence)
 	}
+	c.welcome()
+}
+
+// welcome has the devices that are only sent commands introduced.
+func (c *connection) welcome() {
 	select {
 	case c.greet <- struct{}{}:
 	default:

@@ -44,6 +44,9 @@ type device struct {
 
 	trace atomic.Pointer[func(Frame)] // nil: nobody looks at its messages
 
+	changed atomic.Bool // its record, since it was last asked for
+	refused atomic.Bool // its record says that it may not be in the hub
+
 	// telling is held while a change of presence is told, so that the last told is the last that happened.
 	telling sync.Mutex
 
@@ -108,6 +111,9 @@ func (d *device) withdraw(seq uint64) {
 func (d *device) setOnline(online bool, cause string, p Presence) {
 	d.telling.Lock()
 	defer d.telling.Unlock()
+	if d.refused.Load() {
+		return
+	}
 	d.mu.Lock()
 	changed := !d.known || d.online != online
 	d.known, d.online, d.paused = true, online, false
@@ -144,6 +150,26 @@ func (d *device) resume(p Presence) {
 	if was {
 		p.Set(d.id, true, "link_restored", d.conn.link())
 	}
+}
+
+// shut takes the device off line because it is refused; reopen lets it come back.
+func (d *device) shut(p Presence) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	d.mu.Lock()
+	was := d.known && d.online
+	d.known, d.online, d.paused = true, false, false
+	d.mu.Unlock()
+	if was {
+		p.Set(d.id, false, "revoked", d.conn.link())
+	}
+}
+
+func (d *device) reopen() {
+	d.mu.Lock()
+	d.known = false
+	d.mu.Unlock()
+	d.conn.welcome() // those that are only sent commands say nothing by themselves
 }
 
 func (d *device) isOffline() bool {
@@ -200,6 +226,21 @@ func (r *directory) of(c *connection) []*device {
 	return list
 }
 
+// recordChanged hears of the record of a device that may be bridged here.
+func (r *directory) recordChanged(id string, refused bool) {
+	d := r.find(id)
+	if d == nil {
+		return
+	}
+	d.changed.Store(true)
+	switch was := d.refused.Swap(refused); {
+	case refused && !was:
+		d.shut(r.parts.Presence)
+	case was && !refused:
+		d.reopen()
+	}
+}
+
 // identity is what a device says of itself.
 type identity struct {
 	name   string
@@ -227,8 +268,13 @@ func (r *directory) claim(ctx context.Context, c *connection, who identity) (*de
 	r.mu.Lock()
 	d, refusedAt, full := r.byOwner[key], r.refused[key], len(r.byID)+len(r.refused) >= r.limit
 	r.mu.Unlock()
+	if who.anonymous() && d != nil {
+		card = d.card
+	}
 	switch {
-	case d != nil && (d.card == card || who.anonymous()):
+	case d != nil && d.refused.Load():
+		return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
+	case d != nil && d.card == card && !d.changed.Load():
 		return d, nil
 	case d != nil:
 		return d, r.update(ctx, d, labels, who.hello, card)
@@ -270,6 +316,7 @@ func (r *directory) enter(id string, key owner, d *device) bool {
 	}
 	d.id = id
 	d.trace.Store(r.traced[id])
+	d.changed.Store(true) // it may have, before this was there to hear of it
 	r.byID[id], r.byOwner[key] = d, d
 	delete(r.refused, key)
 	return true
@@ -286,12 +333,14 @@ func (r *directory) refuse(key owner, err error) error {
 }
 
 func (r *directory) update(ctx context.Context, d *device, labels map[string]string, hello wire.Hello, card uint64) error {
+	d.changed.Store(false)
 	err := r.ensure(ctx, d.conn, d.id, labels, hello)
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	d.card = card
 	if err != nil {
+		d.changed.Store(true) // and so asked for again
 		return &fleets.Drop{Reason: reasonRefused, Detail: fmt.Sprintf("%s: %v", d.name, err)}
 	}
 	return nil

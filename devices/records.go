@@ -81,6 +81,18 @@ func (r *Records) OnDelete(fn func(id string)) {
 	})
 }
 
+// OnChange calls fn for each change of a record from now on, on whichever node; refused says that the device may not be on
+// line. fn must not block.
+func (r *Records) OnChange(fn func(id string, refused bool)) {
+	r.observe(func(old, now *Record) {
+		if now == nil {
+			fn(old.ID, false)
+			return
+		}
+		fn(now.ID, now.Disabled || now.Pending)
+	})
+}
+
 // Run watches the bucket until ctx ends.
 func (r *Records) Run(ctx context.Context) error {
 	for {

@@ -321,8 +321,11 @@ func (h *hub) buildBridge(context.Context) error {
 		b.Connections = withoutEmbedded(b.Connections)
 	}
 	var err error
-	h.bridge, err = bridge.New(b, parts)
-	return err
+	if h.bridge, err = bridge.New(b, parts); err != nil {
+		return err
+	}
+	h.records.OnChange(h.bridge.RecordChanged)
+	return nil
 }
 
 // outlet opens the cursor of one connection's outgoing telemetry.
