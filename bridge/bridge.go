@@ -135,9 +135,14 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 // Links returns the way of commands to bridged devices.
 func (b *Bridge) Links() *Links { return b.links }
 
-// RecordChanged hears that the record of a device was made, changed or deleted, and whether it says that the device may not
-// be in the hub. Nothing is taken from a device that is refused, and nothing sent to it. It does not block.
-func (b *Bridge) RecordChanged(id string, refused bool) { b.directory.recordChanged(id, refused) }
+// Change is what has become of a device's record.
+type Change struct {
+	Refused    bool // the device may not be in the hub: nothing is taken from it, and nothing sent to it
+	Relabelled bool // its labels are others
+}
+
+// RecordChanged hears that the record of a device was made, changed or deleted. It does not block.
+func (b *Bridge) RecordChanged(id string, c Change) { b.directory.recordChanged(id, c) }
 
 // Run keeps every connection until ctx is done and all of them have ended.
 func (b *Bridge) Run(ctx context.Context) error {

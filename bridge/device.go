@@ -46,6 +46,7 @@ type device struct {
 
 	changed atomic.Bool // its record, since it was last asked for
 	refused atomic.Bool // its record says that it may not be in the hub
+	relabel atomic.Bool // its labels are others than those that source was opened with
 
 	// telling is held while a change of presence is told, so that the last told is the last that happened.
 	telling sync.Mutex
@@ -92,6 +93,28 @@ func (d *device) append(of *delivery, points []wire.Point, frame *Frame) error {
 		d.withdraw(d.seq)
 	}
 	return err
+}
+
+// settleCheck is how often settle looks.
+const settleCheck = 5 * time.Millisecond
+
+// settle waits until nothing of the device is on its way into the log: a source that is closed tells nobody any more.
+func (d *device) settle(ctx context.Context) error {
+	tick := time.NewTicker(settleCheck)
+	defer tick.Stop()
+	for {
+		d.mu.Lock()
+		settled := len(d.pending) == 0
+		d.mu.Unlock()
+		if settled {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Canceled
+		case <-tick.C:
+		}
+	}
 }
 
 func (d *device) withdraw(seq uint64) {
@@ -227,16 +250,19 @@ func (r *directory) of(c *connection) []*device {
 }
 
 // recordChanged hears of the record of a device that may be bridged here.
-func (r *directory) recordChanged(id string, refused bool) {
+func (r *directory) recordChanged(id string, c Change) {
 	d := r.find(id)
 	if d == nil {
 		return
 	}
+	if c.Relabelled {
+		d.relabel.Store(true)
+	}
 	d.changed.Store(true)
-	switch was := d.refused.Swap(refused); {
-	case refused && !was:
+	switch was := d.refused.Swap(c.Refused); {
+	case c.Refused && !was:
 		d.shut(r.parts.Presence)
-	case was && !refused:
+	case was && !c.Refused:
 		d.reopen()
 	}
 }
@@ -343,6 +369,14 @@ func (r *directory) update(ctx context.Context, d *device, labels map[string]str
 		d.changed.Store(true) // and so asked for again
 		return &fleets.Drop{Reason: reasonRefused, Detail: fmt.Sprintf("%s: %v", d.name, err)}
 	}
+	if !d.relabel.Swap(false) {
+		return nil
+	}
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	d.source.Close()
+	d.source = r.parts.Sink.Open(d.id, labels, d)
 	return nil
 }
 
