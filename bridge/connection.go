@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -303,14 +302,4 @@ func (c *connection) welcome() {
 	case c.greet <- struct{}{}:
 	default:
 	}
-}
-
-// sameBroker reports whether two configured URLs reach the same broker, as far as one can see.
-func sameBroker(a, b string) bool {
-	if a == b {
-		return true
-	}
-	ua, err1 := url.Parse(a)
-	ub, err2 := url.Parse(b)
-	return err1 == nil && err2 == nil && ua.Host != "" && ua.Host == ub.Host
 }
