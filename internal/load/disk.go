@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -33,7 +32,7 @@ func ProbeDisk(dir string, block int, during, pause time.Duration) (d Disk, err 
 		if _, err := file.Write(data); err != nil {
 			return d, fmt.Errorf("probe the disk: %w", err)
 		}
-		if err := syscall.Fdatasync(int(file.Fd())); err != nil {
+		if err := file.Sync(); err != nil {
 			return d, fmt.Errorf("probe the disk: %w", err)
 		}
 		took = append(took, time.Since(at))

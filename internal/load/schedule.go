@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -26,13 +25,13 @@ func (f *fleet) schedule(ctx context.Context) {
 }
 
 func (f *fleet) sendByClock(ctx context.Context, mine []*link, part int) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	timer := newTimer()
+	defer timer.close()
 	gap := float64(f.spec.Burst) / (f.spec.Rate * float64(len(mine))) * 1e9
 	start := time.Now().Add(time.Duration(gap * float64(part) / senders))
 	for n := 0; !f.stopping.Load(); n++ {
 		due := start.Add(time.Duration(gap * float64(n)))
-		if !sleepUntil(ctx, due) {
+		if !timer.until(ctx, due) {
 			return
 		}
 		l := mine[n%len(mine)]
