@@ -135,6 +135,15 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 // Links returns the way of commands to bridged devices.
 func (b *Bridge) Links() *Links { return b.links }
 
+// Change is what has become of a device's record.
+type Change struct {
+	Refused    bool // the device may not be in the hub: nothing is taken from it, and nothing sent to it
+	Relabelled bool // its labels are others
+}
+
+// RecordChanged hears that the record of a device was made, changed or deleted. It does not block.
+func (b *Bridge) RecordChanged(id string, c Change) { b.directory.recordChanged(id, c) }
+
 // Run keeps every connection until ctx is done and all of them have ended.
 func (b *Bridge) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -289,6 +289,68 @@ func TestCommandAssumedAndRefused(t *testing.T) {
 	}
 }
 
+// Nothing is taken from a device whose record refuses it, and nothing sent to it, from that moment and until it is let in
+// again. One that was deleted and still talks gets its record anew.
+func TestRefusedDevice(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{
+		URL: broker.URL(), In: []configs.InMap{jsonMap()},
+		Command: []configs.CmdMap{{Devices: []string{"lamp", "valve"}, Topic: "do/{device}", QoS: 1}},
+	})
+	h.until("both", func() bool { return h.online["lamp"] != "" && h.online["valve"] != "" })
+	broker.Pub("site/lamp/env", `{"v":1}`, "-q", "1")
+	h.until("the point", func() bool { return len(h.points["lamp"]) == 1 })
+
+	r.RecordChanged("lamp", bridge.Change{Refused: true})
+	h.until("off line", func() bool { return h.online["lamp"] == "offline revoked mqtt:site" })
+	broker.Pub("site/lamp/env", `{"v":2}`, "-q", "1")
+	r.wantStatus("dropped", func(s bridge.Status) bool { return s.Dropped == 1 && s.Acked == 2 })
+	if points, now := h.stored("lamp"), seen(h, h.online)["lamp"]; len(points) != 1 || now != "offline revoked mqtt:site" {
+		t.Errorf("%d points of a refused device, %s", len(points), now)
+	}
+	if _, err := r.Links().Deliver(t.Context(), "lamp", wire.Command{ID: "c1", Name: "on"}); !errors.Is(err, bridge.ErrNotConnected) {
+		t.Errorf("refused device: %v, want ErrNotConnected", err)
+	}
+	if _, err := r.Links().Deliver(t.Context(), "valve", wire.Command{ID: "c2", Name: "on"}); err != nil {
+		t.Errorf("another device: %v", err)
+	}
+
+	r.RecordChanged("lamp", bridge.Change{})
+	h.until("on line again", func() bool { return h.online["lamp"] == "online assumed mqtt:site" })
+	broker.Pub("site/lamp/env", `{"v":3}`, "-q", "1")
+	h.until("the next point", func() bool { return len(h.points["lamp"]) == 2 })
+	if _, err := r.Links().Deliver(t.Context(), "lamp", wire.Command{ID: "c3", Name: "on"}); err != nil {
+		t.Errorf("device that is let in again: %v", err)
+	}
+
+	h.mu.Lock()
+	delete(h.labels, "lamp")
+	h.mu.Unlock()
+	r.RecordChanged("lamp", bridge.Change{})
+	broker.Pub("site/lamp/env", `{"v":4}`, "-q", "1")
+	h.until("a record again", func() bool { return h.labels["lamp"]["name"] == "lamp" && len(h.points["lamp"]) == 3 })
+}
+
+// Labels that an operator gives a bridged device hold from the next message, and what was on its way is acknowledged.
+func TestRelabelledDevice(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	opened := func(n int) func() bool { return func() bool { return h.opened["meter"] == n } }
+	h.hold()
+	broker.Pub("site/meter/env", `{"v":1}`, "-q", "1")
+	h.until("the first point", func() bool { return len(h.points["meter"]) == 1 && opened(1)() })
+	r.RecordChanged("meter", bridge.Change{Relabelled: true})
+	broker.Pub("site/meter/env", `{"v":2}`, "-q", "1")
+	h.release()
+	h.until("the source anew", func() bool { return len(h.points["meter"]) == 2 && opened(2)() })
+	broker.Pub("site/meter/env", `{"v":3}`, "-q", "1")
+	h.until("no other", func() bool { return len(h.points["meter"]) == 3 && opened(2)() })
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 3 })
+}
+
 func TestCommandReachesNothingElse(t *testing.T) {
 	broker := mosquittotest.Start(t, mosquittotest.Options{})
 	h := newHub(t)

@@ -3,6 +3,8 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge/fleets"
@@ -109,7 +111,7 @@ func Check(cfg configs.Bridge) []error {
 	}
 	for i, from := range plans {
 		for j, to := range plans {
-			if i == j || sameBroker(cfg.Connections[i].URL, cfg.Connections[j].URL) {
+			if i == j || brokerOf(cfg, cfg.Connections[i]) == brokerOf(cfg, cfg.Connections[j]) {
 				errs = append(errs, loops(cfg.Connections[i].Name, from, cfg.Connections[j].Name, to)...)
 			}
 		}
@@ -129,6 +131,23 @@ func loops(fromName string, from plan, toName string, to plan) []error {
 		}
 	}
 	return errs
+}
+
+// brokerOf names the broker of a connection, the same however it is written: the embedded one by its address, a port that is
+// left out, another name of this machine.
+func brokerOf(cfg configs.Bridge, c configs.Connection) string {
+	raw := c.URL
+	if raw == configs.EmbeddedBroker {
+		raw = "tcp://" + cfg.Broker.Listen
+	}
+	u, err := parseURL(raw)
+	if err != nil {
+		return raw
+	}
+	if configs.Loopback(net.JoinHostPort(u.Hostname(), u.Port())) {
+		return net.JoinHostPort("localhost", u.Port())
+	}
+	return strings.ToLower(u.Host)
 }
 
 func checkConnection(c configs.Connection, names map[string]bool) []error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -294,18 +293,13 @@ func (c *connection) someOnline() {
 	for _, d := range c.directory.of(c) {
 		d.resume(c.parts.Presence)
 	}
+	c.welcome()
+}
+
+// welcome has the devices that are only sent commands introduced.
+func (c *connection) welcome() {
 	select {
 	case c.greet <- struct{}{}:
 	default:
 	}
-}
-
-// sameBroker reports whether two configured URLs reach the same broker, as far as one can see.
-func sameBroker(a, b string) bool {
-	if a == b {
-		return true
-	}
-	ua, err1 := url.Parse(a)
-	ub, err2 := url.Parse(b)
-	return err1 == nil && err2 == nil && ua.Host != "" && ua.Host == ub.Host
 }

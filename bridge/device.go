@@ -44,6 +44,10 @@ type device struct {
 
 	trace atomic.Pointer[func(Frame)] // nil: nobody looks at its messages
 
+	changed atomic.Bool // its record, since it was last asked for
+	refused atomic.Bool // its record says that it may not be in the hub
+	relabel atomic.Bool // its labels are others than those that source was opened with
+
 	// telling is held while a change of presence is told, so that the last told is the last that happened.
 	telling sync.Mutex
 
@@ -91,6 +95,28 @@ func (d *device) append(of *delivery, points []wire.Point, frame *Frame) error {
 	return err
 }
 
+// settleCheck is how often settle looks.
+const settleCheck = 5 * time.Millisecond
+
+// settle waits until nothing of the device is on its way into the log: a source that is closed tells nobody any more.
+func (d *device) settle(ctx context.Context) error {
+	tick := time.NewTicker(settleCheck)
+	defer tick.Stop()
+	for {
+		d.mu.Lock()
+		settled := len(d.pending) == 0
+		d.mu.Unlock()
+		if settled {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Canceled
+		case <-tick.C:
+		}
+	}
+}
+
 func (d *device) withdraw(seq uint64) {
 	d.mu.Lock()
 	last := len(d.pending) - 1
@@ -108,6 +134,9 @@ func (d *device) withdraw(seq uint64) {
 func (d *device) setOnline(online bool, cause string, p Presence) {
 	d.telling.Lock()
 	defer d.telling.Unlock()
+	if d.refused.Load() {
+		return
+	}
 	d.mu.Lock()
 	changed := !d.known || d.online != online
 	d.known, d.online, d.paused = true, online, false
@@ -144,6 +173,26 @@ func (d *device) resume(p Presence) {
 	if was {
 		p.Set(d.id, true, "link_restored", d.conn.link())
 	}
+}
+
+// shut takes the device off line because it is refused; reopen lets it come back.
+func (d *device) shut(p Presence) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	d.mu.Lock()
+	was := d.known && d.online
+	d.known, d.online, d.paused = true, false, false
+	d.mu.Unlock()
+	if was {
+		p.Set(d.id, false, "revoked", d.conn.link())
+	}
+}
+
+func (d *device) reopen() {
+	d.mu.Lock()
+	d.known = false
+	d.mu.Unlock()
+	d.conn.welcome() // those that are only sent commands say nothing by themselves
 }
 
 func (d *device) isOffline() bool {
@@ -200,6 +249,24 @@ func (r *directory) of(c *connection) []*device {
 	return list
 }
 
+// recordChanged hears of the record of a device that may be bridged here.
+func (r *directory) recordChanged(id string, c Change) {
+	d := r.find(id)
+	if d == nil {
+		return
+	}
+	if c.Relabelled {
+		d.relabel.Store(true)
+	}
+	d.changed.Store(true)
+	switch was := d.refused.Swap(c.Refused); {
+	case c.Refused && !was:
+		d.shut(r.parts.Presence)
+	case was && !c.Refused:
+		d.reopen()
+	}
+}
+
 // identity is what a device says of itself.
 type identity struct {
 	name   string
@@ -227,8 +294,13 @@ func (r *directory) claim(ctx context.Context, c *connection, who identity) (*de
 	r.mu.Lock()
 	d, refusedAt, full := r.byOwner[key], r.refused[key], len(r.byID)+len(r.refused) >= r.limit
 	r.mu.Unlock()
+	if who.anonymous() && d != nil {
+		card = d.card
+	}
 	switch {
-	case d != nil && (d.card == card || who.anonymous()):
+	case d != nil && d.refused.Load():
+		return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
+	case d != nil && d.card == card && !d.changed.Load():
 		return d, nil
 	case d != nil:
 		return d, r.update(ctx, d, labels, who.hello, card)
@@ -270,6 +342,7 @@ func (r *directory) enter(id string, key owner, d *device) bool {
 	}
 	d.id = id
 	d.trace.Store(r.traced[id])
+	d.changed.Store(true) // it may have, before this was there to hear of it
 	r.byID[id], r.byOwner[key] = d, d
 	delete(r.refused, key)
 	return true
@@ -286,14 +359,24 @@ func (r *directory) refuse(key owner, err error) error {
 }
 
 func (r *directory) update(ctx context.Context, d *device, labels map[string]string, hello wire.Hello, card uint64) error {
+	d.changed.Store(false)
 	err := r.ensure(ctx, d.conn, d.id, labels, hello)
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	d.card = card
 	if err != nil {
+		d.changed.Store(true) // and so asked for again
 		return &fleets.Drop{Reason: reasonRefused, Detail: fmt.Sprintf("%s: %v", d.name, err)}
 	}
+	if !d.relabel.Swap(false) {
+		return nil
+	}
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	d.source.Close()
+	d.source = r.parts.Sink.Open(d.id, labels, d)
 	return nil
 }
 

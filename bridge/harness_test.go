@@ -38,6 +38,7 @@ type hub struct {
 	answers []answer
 	states  map[string][]string // reported, as merge patches
 	taken   map[string]bool     // ids that belong to others
+	opened  map[string]int      // sources
 }
 
 type answer struct {
@@ -49,6 +50,7 @@ func newHub(tb testing.TB) *hub {
 	return &hub{
 		tb: tb, changed: make(chan struct{}), points: map[string][]wire.Point{}, labels: map[string]map[string]string{},
 		hellos: map[string]wire.Hello{}, online: map[string]string{}, states: map[string][]string{}, taken: map[string]bool{},
+		opened: map[string]int{},
 	}
 }
 
@@ -64,6 +66,9 @@ type source struct {
 }
 
 func (h *hub) Open(device string, _ map[string]string, w bridge.Waiter) bridge.TelemetrySource {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opened[device]++
 	return &source{h, device, w}
 }
 

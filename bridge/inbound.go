@@ -42,6 +42,9 @@ func (c *connection) work(ctx context.Context) {
 
 // introduce registers the devices that are only sent commands, and so never say that they are there.
 func (c *connection) introduce(ctx context.Context) {
+	if l := c.current.Load(); l == nil || !l.isUp() {
+		return // the next link has them introduced
+	}
 	for _, m := range c.commands {
 		for _, name := range m.named() {
 			d, err := c.directory.claim(ctx, c, identity{name: name})

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNotConnected says that the device cannot be reached now, and that nothing was written: it is not bridged here, its
-// broker is down, its last will says that it is gone, or too many commands wait for its answer.
+// broker is down, its last will says that it is gone, its record refuses it, or too many commands wait for its answer.
 var ErrNotConnected = errors.New("device is not connected")
 
 // ErrUnsupported says that the device cannot be asked that, now or ever; nothing was written.
@@ -34,7 +34,7 @@ type Links struct {
 // left, and its answer is waited for.
 func (l *Links) Deliver(ctx context.Context, device string, cmd wire.Command) (Delivery, error) {
 	d := l.directory.find(device)
-	if d == nil || d.isOffline() {
+	if d == nil || d.refused.Load() || d.isOffline() {
 		return Delivery{}, ErrNotConnected
 	}
 	c := d.conn

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -44,13 +45,21 @@ func (r *Router) answered(a Attachment, ans *wire.Answer, evidence string, recor
 	e.Try = try
 	e.Session, e.Epoch, e.Evidence = a.Session, a.Epoch, evidence
 	e.Answer = &answer{
-		Percent: ans.Percent, Message: ans.Message, OK: ans.OK, Result: slices.Clone(ans.Result),
+		Percent: ans.Percent, Message: clip(ans.Message, maxTextBytes), OK: ans.OK, Result: slices.Clone(ans.Result),
 	}
 	if ans.Error != nil {
-		f := *ans.Error
+		f := wire.Fault{Code: clip(ans.Error.Code, maxCodeBytes), Message: clip(ans.Error.Message, maxTextBytes)}
 		e.Answer.Error, e.Detail = &f, f.Code
 	}
 	r.take(&incoming{device: a.Device, id: id, entry: e, recorded: recorded})
+}
+
+// clip is the beginning of a device's text.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
 }
 
 var answerKinds = map[wire.AnswerKind]kind{wire.Accept: accept, wire.Progress: progress, wire.Result: result}

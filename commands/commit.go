@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -276,9 +275,9 @@ func encode(o *outgoing) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(&o.msg)
+	data, err := o.msg.encode()
 	if err != nil {
-		return nil, fmt.Errorf("encode command events: %w", err)
+		return nil, err
 	}
 	return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}, nil
 }
@@ -330,6 +329,9 @@ func (k *committer) single(ctx context.Context, msgs []*nats.Msg, out []*outgoin
 
 // refusal returns the error of a publish that certainly stored nothing, or nil if that is not certain.
 func refusal(err error) error {
+	if errors.Is(err, nats.ErrMaxPayload) { // it never left, and never will
+		return fmt.Errorf("record command: %w", err)
+	}
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return nil

@@ -17,16 +17,33 @@ func (r *Router) Create(ctx context.Context, q Request) (Command, error) {
 	if err := r.awaitReady(ctx); err != nil {
 		return Command{}, err
 	}
-	o, err := r.check(&q)
-	if err != nil {
-		r.metrics.refuse(err)
-		return Command{}, err
-	}
-	c, err := r.create(ctx, &q, o)
+	c, err := r.createOnce(ctx, &q)
 	if err != nil {
 		r.metrics.refuse(err)
 	}
 	return c, err
+}
+
+// createOnce looks for the key before it asks whether the command may be: what a repeated request made is there,
+// whatever has changed since.
+func (r *Router) createOnce(ctx context.Context, q *Request) (Command, error) {
+	o, err := r.read(q)
+	if err != nil {
+		return Command{}, err
+	}
+	r.mu.Lock()
+	_, known, err := r.keyLocked(o, time.Now())
+	r.mu.Unlock()
+	switch {
+	case err != nil:
+		return Command{}, err
+	case known != "":
+		return r.Command(ctx, known)
+	}
+	if err := r.allow(q, o); err != nil {
+		return Command{}, err
+	}
+	return r.create(ctx, q, o)
 }
 
 func (r *Router) create(ctx context.Context, q *Request, o *order) (Command, error) {
@@ -170,14 +187,8 @@ func (r *Router) timeout(q *Request) time.Duration {
 	return q.Timeout
 }
 
-// check reports what is wrong with a request before anything is recorded.
-func (r *Router) check(q *Request) (*order, error) {
-	if !r.devices.Known(q.Device) {
-		return nil, ErrUnknownDevice
-	}
-	if err := r.checkLease(q); err != nil {
-		return nil, err
-	}
+// read reports what is wrong with a request by itself, and makes an order of it.
+func (r *Router) read(q *Request) (*order, error) {
 	if err := r.checkForm(q); err != nil {
 		return nil, err
 	}
@@ -185,27 +196,35 @@ func (r *Router) check(q *Request) (*order, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, announced, known := r.devices.Spec(q.Device, q.Name)
-	if announced && !known {
-		return nil, fmt.Errorf("%w: %q", ErrUnknownCommand, q.Name)
-	}
-	if known {
-		if err := r.schemas.check(spec.Params, params); err != nil {
-			return nil, err
-		}
-		if spec.Dangerous && q.Confirm != q.Device {
-			return nil, ErrConfirmRequired
-		}
-	}
 	o := &order{Name: q.Name, Params: params, TimeoutMS: r.timeout(q).Milliseconds(), OnlineOnly: q.OnlineOnly, Job: q.Job}
 	if err := r.checkCourse(q, o); err != nil {
 		return nil, err
 	}
-	if err := r.checkApproval(q, o); err != nil {
-		return nil, err
-	}
 	o.Key, o.Body = digests(q, o)
 	return o, nil
+}
+
+// allow reports why the command cannot be now, and notes whether it needs a second operator.
+func (r *Router) allow(q *Request, o *order) error {
+	if !r.devices.Known(q.Device) {
+		return ErrUnknownDevice
+	}
+	if err := r.checkLease(q); err != nil {
+		return err
+	}
+	spec, announced, known := r.devices.Spec(q.Device, q.Name)
+	if announced && !known {
+		return fmt.Errorf("%w: %q", ErrUnknownCommand, q.Name)
+	}
+	if known {
+		if err := r.schemas.check(spec.Params, o.Params); err != nil {
+			return err
+		}
+		if spec.Dangerous && q.Confirm != q.Device {
+			return ErrConfirmRequired
+		}
+	}
+	return r.checkApproval(q, o)
 }
 
 func (r *Router) checkForm(q *Request) error {

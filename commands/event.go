@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -80,6 +81,18 @@ type message struct {
 	From   string  `json:"from"`
 	N      uint64  `json:"n"`
 	Events []entry `json:"events"`
+}
+
+// encode leaves out the escapes that JSON needs only in a page: with them a device's answer could be six times as long
+// as its frame was, and not fit the log.
+func (m *message) encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode command events: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 func decodeMessage(data []byte) (*message, error) {

@@ -26,7 +26,7 @@ type ledger struct {
 	ended       *list.List // of recent *tracked, the oldest first
 	recentBytes int
 
-	publishers map[string]*publisher
+	publishers publishers
 }
 
 // tracked is a command in memory, with what only this node knows of it.
@@ -83,7 +83,7 @@ func newLedger() ledger {
 	return ledger{
 		open: make(map[string]*tracked), order: list.New(),
 		recent: make(map[string]*list.Element), ended: list.New(),
-		publishers: make(map[string]*publisher),
+		publishers: make(publishers),
 	}
 }
 
@@ -137,14 +137,17 @@ func (l *ledger) remember(t *tracked) {
 	}
 }
 
-func (l *ledger) firstTime(m *message) bool {
-	p := l.publishers[m.From]
+// publishers are the runs of nodes that wrote what was read of the log.
+type publishers map[string]*publisher
+
+func (all publishers) firstTime(m *message) bool {
+	p := all[m.From]
 	if p == nil {
-		if len(l.publishers) >= maxPublishers {
-			clear(l.publishers) // of runs long gone; a message is published twice within seconds
+		if len(all) >= maxPublishers {
+			clear(all) // of runs long gone; a message is published twice within seconds
 		}
 		p = new(publisher)
-		l.publishers[m.From] = p
+		all[m.From] = p
 	}
 	return p.first(m.N)
 }
@@ -259,7 +262,7 @@ func (r *Router) foldLocked(l *logged, fx *effects) {
 		return
 	}
 	r.ledger.applied = l.seq
-	first := l.From != "" && r.ledger.firstTime(&l.message)
+	first := l.From != "" && r.ledger.publishers.firstTime(&l.message)
 	var mine *outgoing
 	if l.From == r.from {
 		mine = r.inflight[l.N]

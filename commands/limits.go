@@ -7,6 +7,8 @@ const (
 	maxNameBytes   = 64      // of a command's name
 	maxActorBytes  = 256     // of who asked
 	maxKeyBytes    = 255     // of an idempotency key
+	maxCodeBytes   = 256     // of a device's error code
+	maxTextBytes   = 8 << 10 // of what it says beside: a message of progress or of an error
 	maxTries       = 10      // of one command
 	maxEvents      = 64      // of one command that operators see; of progress beyond it, the last
 	maxPending     = 100_000 // events that wait for the log

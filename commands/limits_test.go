@@ -233,6 +233,80 @@ func TestMessageCountsOnce(t *testing.T) {
 	}
 }
 
+// What a device said stands in the log twice. Whoever reads the command back from there finds it as it ended.
+func TestRepeatedMessageChangesNoHistory(t *testing.T) {
+	f := newFleet(t)
+	b := openBus(t, t.TempDir())
+	defer b.Close()
+	r, stop := start(t, b, f, "n1")
+	defer stop()
+	d := f.add("d", silent)
+	f.connect("d", "n1")
+	c := create(t, r, commands.Request{Device: "d", Timeout: 2 * time.Second})
+	wantState(t, r, c.ID, commands.Sent)
+	d.say(&wire.Answer{Kind: wire.Progress, ID: c.ID, Percent: 10})
+	wantState(t, r, c.ID, commands.Running)
+	s, err := b.Stream(within(t), bus.StreamCommands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := s.GetMsg(within(t), r.Applied())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().PublishMsg(within(t), &nats.Msg{Subject: raw.Subject, Data: raw.Data}); err != nil {
+		t.Fatal(err)
+	}
+	wantFinal(t, r, c.ID, commands.TimedOut)
+	r.ForgetRecent()
+	if again, err := r.Command(within(t), c.ID); err != nil || again.State != commands.TimedOut {
+		t.Errorf("read back: %v %s", err, show(again))
+	}
+	r.ForgetRecent()
+	if page, err := r.List(within(t), commands.Filter{Device: "d"}); err != nil || len(page.Commands) != 1 {
+		t.Errorf("list: %v, %d commands", err, len(page.Commands))
+	}
+}
+
+// What JSON would escape must not make an answer too long for the log: it would never be acked, and the commit that
+// holds it would be repeated without end, with everybody behind it.
+func TestLongAnswersAreRecorded(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	const frame = 64 << 10
+	page := []byte(`"` + strings.Repeat("<", frame-1024) + `"`)
+	text := strings.Repeat("\x01", frame)
+	d := f.add("d", silent)
+	f.add("e", obey)
+	f.connect("d", "n1")
+	f.connect("e", "n1")
+	var ids []string
+	for range 6 {
+		ids = append(ids, wantState(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Sent).ID)
+	}
+	for i, id := range ids {
+		a := &wire.Answer{Kind: wire.Result, ID: id, OK: true, Result: page}
+		if i%2 == 1 {
+			a = &wire.Answer{Kind: wire.Result, ID: id, Error: &wire.Fault{Code: text, Message: text}}
+		}
+		d.say(a)
+	}
+	wantFinal(t, r, create(t, r, commands.Request{Device: "e"}).ID, commands.Succeeded)
+	for i, id := range ids {
+		if i%2 == 1 {
+			wantFinal(t, r, id, commands.Failed)
+			continue
+		}
+		if c := wantFinal(t, r, id, commands.Succeeded); string(c.Result) != string(page) {
+			t.Errorf("result of %d bytes, the device gave %d", len(c.Result), len(page))
+		}
+	}
+	r.ForgetRecent()
+	if c, err := r.Command(within(t), ids[0]); err != nil || string(c.Result) != string(page) {
+		t.Errorf("read back: %v, %d bytes", err, len(c.Result))
+	}
+}
+
 func TestFloorRises(t *testing.T) {
 	f := newFleet(t)
 	r := hub(t, f)

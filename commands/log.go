@@ -155,7 +155,11 @@ func (h *history) grow(ctx context.Context, c *command, last uint64) error {
 	if err != nil {
 		return fmt.Errorf("find command: %w", err)
 	}
+	known := make(publishers) // a message counts once, as when it was folded first
 	return h.readBy(ctx, readFew, subject, c.seq+1, last, func(l *logged) error {
+		if !known.firstTime(&l.message) {
+			return nil
+		}
 		if foldOne(c, l, c.id, ""); c.settled() {
 			return errStop
 		}

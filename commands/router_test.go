@@ -348,6 +348,30 @@ func TestKeyOfACommandForNowOrNever(t *testing.T) {
 	wantEmpty(t, r)
 }
 
+// A repeated request is answered by the command that it made, also when it would be refused by now.
+func TestKeyGoesBeforeWhatHasChanged(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	f.add("d", obey)
+	q := commands.Request{Device: "d", Name: "set", Actor: "ann", IdempotencyKey: "once"}
+	c := create(t, r, q)
+	if _, _, err := r.Hold(within(t), "d", "bob", time.Minute, false); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := r.Create(within(t), q); err != nil || again.ID != c.ID {
+		t.Errorf("asked again: %v %s, want %s", err, again.ID, c.ID)
+	}
+	other := q
+	other.Name = "get"
+	if _, err := r.Create(within(t), other); !errors.Is(err, commands.ErrKeyReused) {
+		t.Errorf("another request: %v", err)
+	}
+	q.IdempotencyKey = "another"
+	if _, err := r.Create(within(t), q); !errors.Is(err, commands.ErrHeld) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
 func TestRestartKeepsOpenCommands(t *testing.T) {
 	dir := t.TempDir()
 	f := newFleet(t)

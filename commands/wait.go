@@ -39,8 +39,11 @@ func (r *Router) Check(ctx context.Context, q Request) error {
 	if err := r.awaitReady(ctx); err != nil {
 		return err
 	}
-	_, err := r.check(&q)
-	return err
+	o, err := r.read(&q)
+	if err != nil {
+		return err
+	}
+	return r.allow(&q, o)
 }
 
 // Wait returns a command once it is final. If ctx ends first it returns the command as it is then, with ctx's error;

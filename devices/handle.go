@@ -290,6 +290,8 @@ func (s *Session) renew(token string) (fate string) {
 	s.watch.renewed(claims, s.host.now())
 	s.host.reschedule(s)
 	s.mu.Unlock()
+	// The record may have changed since the token was verified.
+	s.recheck()
 	_ = s.send(&wire.Token{Expires: claims.Expires.UnixMilli()}, nil) // the session ends if it cannot be sent
 	return fateRenewed
 }

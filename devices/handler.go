@@ -237,6 +237,10 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	h.follow(s)
 	h.timers.set(s, h.clock.Load())
 	s.recheck() // the record may have changed since the token was verified
+	// And the drain may have begun since enter, and looked for sessions before this one was there.
+	if h.draining() {
+		s.stop(ending{code: CloseDraining, cause: causeDraining, reason: "draining"})
+	}
 	s.drain()
 	h.commands.Attached(s.attachment())
 	go s.run() // joined by Registry.Run, which waits for leave

@@ -36,6 +36,8 @@ type options struct {
 	issuers *auth.Issuers
 
 	telemetry devices.TelemetrySink // nil: the hub's log
+
+	accounts func(auth.Accounts) auth.Accounts // nil: as the records say
 }
 
 // hub is a node with everything of this room, real, and sinks that the test holds in its hands.
@@ -110,8 +112,12 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 		FlapLimit: o.cfg.Devices.FlapLimit, FlapWindow: o.cfg.Devices.FlapWindow, Conflicts: h.conflicts,
 	})
 	h.minter = auth.NewMinter(h.keys, o.cfg.Auth, o.now)
+	accounts := auth.Accounts(h.records)
+	if o.accounts != nil {
+		accounts = o.accounts(accounts)
+	}
 	verifier, err := auth.NewVerifier(auth.VerifierOptions{
-		Config: o.cfg.Auth, Hub: h.keys, Issuers: o.issuers, Accounts: h.records, Now: o.now,
+		Config: o.cfg.Auth, Hub: h.keys, Issuers: o.issuers, Accounts: accounts, Now: o.now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (p *Presence) slept(now time.Time) {
 	}
 }
 
-// expireNodes marks the devices of silent nodes off line. Every node does so for itself; nobody publishes it.
+// expireNodes marks the devices of silent nodes off line. Every node does so for itself, and one of them tells listeners.
 func (p *Presence) expireNodes(self string) {
 	now := p.opts.Now()
 	var silent []string
@@ -106,6 +106,11 @@ func (p *Presence) loseNode(node string, now time.Time) {
 		}
 		s.mu.Unlock()
 	}
+	if key, err := bus.DeviceKey(node); err == nil && p.eldest(key) {
+		for device := range lost {
+			p.note(device)
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lost[node] = lostNode{at: now, devices: lost}
@@ -136,21 +141,26 @@ func (p *Presence) beat(key string) {
 		return
 	}
 	p.opts.Log.Info("node back", "node", node)
+	tells := p.eldest(key)
 	for device, was := range lost.devices {
-		p.restore(device, node, was)
+		if p.restore(device, node, was) && tells {
+			p.note(device)
+		}
 	}
 }
 
-func (p *Presence) restore(device, node string, was lostEntry) {
+// restore reports whether the device is on line again.
+func (p *Presence) restore(device, node string, was lostEntry) bool {
 	s := p.shard(device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.m[device]
 	if e == nil || e.online || e.node != node || e.cause != causeLost || e.epoch != was.epoch {
-		return
+		return false
 	}
 	e.online, e.cause, e.since = true, was.cause, was.since
 	if x := s.expected[device]; x != nil {
 		x.silent = was.silent
 	}
+	return true
 }

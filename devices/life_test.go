@@ -1,9 +1,12 @@
 package devices_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -274,6 +277,49 @@ func TestDrainSpreadsTheDevices(t *testing.T) {
 	if n := h.registry.Len(); n != 0 {
 		t.Fatalf("%d sessions after the drain", n)
 	}
+}
+
+// held is a response whose connection is taken over only when let is closed.
+type held struct {
+	http.ResponseWriter
+	come, let chan struct{}
+}
+
+func (w held) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	close(w.come)
+	<-w.let
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// A device whose handshake is under way when the drain begins is told to go like the others.
+func TestDrainSeesHandshakesUnderWay(t *testing.T) {
+	h := startHub(t, func(o *options) { o.cfg.Devices.DrainFor = time.Millisecond })
+	come, let := make(chan struct{}), make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.handler.ServeHTTP(held{w, come, let}, r)
+	}))
+	defer srv.Close()
+	late, stays := h.device("late"), h.connect(h.device("stays"))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ws, _, err := dial("ws"+strings.TrimPrefix(srv.URL, "http"), late)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c := &client{t: t, ws: ws}
+		c.wantClose(devices.CloseDraining)
+	})
+	<-come
+	wg.Go(func() {
+		if err := h.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	stays.wantClose(devices.CloseDraining)
+	eventually(t, "the drain has looked at all", func() bool { return h.registry.Len() == 0 })
+	close(let)
+	wg.Wait()
 }
 
 func TestFragments(t *testing.T) {

@@ -42,6 +42,29 @@ func TestLostNodeReturns(t *testing.T) {
 	}
 }
 
+// Who listens hears that the devices of a lost node are off line, and that they are back with it, whichever node is lost.
+func TestListenersHearOfALostNode(t *testing.T) {
+	t.Parallel()
+	one, two := twoNodes(t)
+	for _, c := range []struct {
+		node        string
+		stays, goes *hub
+	}{{"n1", two, one}, {"n2", one, two}} {
+		device := "on-" + c.node
+		c.goes.connect(c.goes.device(device))
+		eventually(t, "the other node knows", func() bool { return c.stays.presence.Status(device) == devices.Online })
+		next := c.stays.listen()
+		c.stays.presence.Lose(c.node)
+		next("off line", func(e liveEvent) bool {
+			if e.Device == device && e.Status == "online" {
+				c.stays.presence.Lose(c.node) // it was heard in between
+			}
+			return e.Device == device && e.Status == "offline" && e.Cause == "node_lost" && e.Node == c.node
+		})
+		next("on line again", func(e liveEvent) bool { return e.Device == device && e.Status == "online" && e.Node == c.node })
+	}
+}
+
 // Nodes that never come back are not remembered without end.
 func TestLostNodesAreBounded(t *testing.T) {
 	t.Parallel()

@@ -64,9 +64,9 @@ func NewRecords(kv jetstream.KeyValue, log *slog.Logger) *Records {
 // Ready is closed once every record of the bucket is in memory.
 func (r *Records) Ready() <-chan struct{} { return r.ready }
 
-// observe calls fn for each change of a record from now on: old is nil for a new one, now is nil for a deleted one. fn
+// Observe calls fn for each change of a record from now on: old is nil for a new one, now is nil for a deleted one. fn
 // must not block.
-func (r *Records) observe(fn func(old, now *Record)) {
+func (r *Records) Observe(fn func(old, now *Record)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.observers = append(r.observers, fn)
@@ -74,7 +74,7 @@ func (r *Records) observe(fn func(old, now *Record)) {
 
 // OnDelete calls fn for each record that is deleted from now on, on whichever node. fn must not block.
 func (r *Records) OnDelete(fn func(id string)) {
-	r.observe(func(old, now *Record) {
+	r.Observe(func(old, now *Record) {
 		if now == nil {
 			fn(old.ID)
 		}

@@ -99,7 +99,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		r.shards[i].m = make(map[string]*Session)
 	}
 	gauges(o.Metrics, r)
-	r.records.observe(r.recordChanged)
+	r.records.Observe(r.recordChanged)
 	r.verifier.OnKeysGone(r.recheckAll)
 	r.presence.onReplaced(r.replacedElsewhere)
 	return r, nil

@@ -219,14 +219,15 @@ func (p *Presence) silence(device string, now int64) bool {
 	x.silent, s.dirty = true, true
 	here := e != nil && e.node == p.opts.Node
 	s.mu.Unlock()
-	if here || p.eldest() {
+	if here || p.eldest("") {
 		p.note(device)
 	}
 	return true
 }
 
-// eldest reports whether this node is the one that speaks for lost ones: the first by name of those that live.
-func (p *Presence) eldest() bool {
+// eldest reports whether this node is the one that speaks for lost ones: the first by name of those that live, apart from
+// the one of whom it speaks.
+func (p *Presence) eldest(of string) bool {
 	self, err := bus.DeviceKey(p.opts.Node)
 	if err != nil {
 		return false
@@ -234,7 +235,7 @@ func (p *Presence) eldest() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for node := range p.nodes {
-		if node < self {
+		if node < self && node != of {
 			return false
 		}
 	}

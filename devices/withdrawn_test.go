@@ -1,10 +1,13 @@
 package devices_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices"
+	"github.com/fairlead-hub/fairlead/devices/auth"
 )
 
 // A live session ends when the key that its token was signed with is withdrawn; with another token the device is back.
@@ -24,6 +27,39 @@ func TestSessionEndsWithItsKey(t *testing.T) {
 		live.send(`{"type":"telemetry","seq":1,"fields":{"n":1}}`)
 		live.wantAck(1)
 	}
+}
+
+// changing does once what a test wants between a look at the record and what follows from it.
+type changing struct {
+	auth.Accounts
+	then atomic.Pointer[func()]
+}
+
+func (c *changing) Account(device string) (auth.Account, bool) {
+	a, ok := c.Accounts.Account(device)
+	if fn := c.then.Swap(nil); fn != nil {
+		(*fn)()
+	}
+	return a, ok
+}
+
+// A key that goes while a token that it signed is taken in-band ends the session all the same.
+func TestKeyGoesDuringRenewal(t *testing.T) {
+	var accounts changing
+	h := startHub(t, func(o *options) {
+		o.accounts = func(a auth.Accounts) auth.Accounts { accounts.Accounts = a; return &accounts }
+	})
+	device := h.signer(t, "pump-7")
+	c := h.connect(h.token("pump-7"))
+	remove := func() {
+		_, err := h.records.Update(context.Background(), "pump-7", 0, func(r *devices.Record) (bool, error) { r.Keys = nil; return true, nil })
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	accounts.then.Store(&remove)
+	c.send(`{"type":"token","token":"` + device.sign(time.Now(), time.Hour) + `"}`)
+	c.wantClose(devices.CloseRevoked)
 }
 
 // A device that waits for approval is refused, and once it is approved it is not; disabling it again ends its session.

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,7 +23,7 @@ type Deadletter struct {
 	Time   int64  `json:"time"` // Unix milliseconds of the refusal
 	Device string `json:"device"`
 	Line   string `json:"line,omitempty"`
-	Batch  []byte `json:"batch,omitempty"` // an unreadable message of the log, whole
+	Batch  []byte `json:"batch,omitempty"` // an unreadable message of the log, or a very long line; perhaps in parts
 	Reason string `json:"reason"`
 }
 
@@ -41,19 +43,48 @@ const unknownDevice = "unknown"
 
 // Keep stores one refused line durably. It repeats until it has, or ctx ends: the line was acked.
 func (d *Deadletters) Keep(ctx context.Context, line []byte, reason error) error {
-	return d.keep(ctx, Deadletter{
-		Device: lineDevice(line), Line: string(bytes.TrimSuffix(line, []byte("\n"))), Reason: reason.Error(),
-	})
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	text := reason.Error()
+	text = strings.ToValidUTF8(text[:min(len(text), reasonBytes)], "")
+	if len(line) > letterBytes {
+		return d.keepParts(ctx, lineDevice(line), line, text)
+	}
+	return d.keep(ctx, Deadletter{Device: lineDevice(line), Line: string(line), Reason: text})
 }
 
+// What a dead letter holds must fit one message of the bus, as JSON: the letter that does not would be tried for ever,
+// and nothing of its lane be written meanwhile.
+const (
+	letterBytes = 448 << 10
+	reasonBytes = 4 << 10
+)
+
 func (d *Deadletters) keepBatch(ctx context.Context, seq uint64, batch []byte, reason error) error {
-	return d.keep(ctx, Deadletter{Device: unknownDevice, Batch: batch, Reason: "batch " + strconv.FormatUint(seq, 10) + ": " + reason.Error()})
+	return d.keepParts(ctx, unknownDevice, batch, "batch "+strconv.FormatUint(seq, 10)+": "+reason.Error())
+}
+
+func (d *Deadletters) keepParts(ctx context.Context, device string, whole []byte, reason string) error {
+	parts := (len(whole) + letterBytes - 1) / letterBytes
+	n := 0
+	for part := range slices.Chunk(whole, letterBytes) {
+		n++
+		l := Deadletter{Device: device, Batch: part, Reason: reason}
+		if parts > 1 {
+			l.Reason = fmt.Sprintf("part %d of %d: %s", n, parts, reason)
+		}
+		if err := d.keep(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Deadletters) keep(ctx context.Context, l Deadletter) error {
 	l.Time = time.Now().UnixMilli()
-	body, err := json.Marshal(l)
-	if err != nil {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // nobody reads it in a page
+	if err := enc.Encode(l); err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	subject, err := bus.DeadletterSubject(l.Device)
@@ -61,7 +92,7 @@ func (d *Deadletters) keep(ctx context.Context, l Deadletter) error {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		if _, err := d.js.Publish(ctx, subject, body); err == nil {
+		if _, err := d.js.Publish(ctx, subject, body.Bytes()); err == nil {
 			return nil
 		}
 		if !pause(ctx, wait) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -218,6 +219,52 @@ func TestBadLinesStandAlone(t *testing.T) {
 	took, again, err := dead.Replay(t.Context(), store, []uint64{one[0].Seq, one[1].Seq})
 	if err != nil || took != 2 || again != 0 {
 		t.Errorf("replay took %d, refused %d: %v", took, again, err)
+	}
+}
+
+// The longest lines and batches that may be in the log, refused: they must find room among the dead letters, or nothing
+// of their lane is ever written again.
+func TestLongDeadLettersAreKept(t *testing.T) {
+	b := openBus(t, t.TempDir(), true)
+	store := newScripted(func(body []byte, _ int) error {
+		if bytes.Contains(body, []byte("text=")) {
+			return refused(strings.Repeat("no: <", 10_000))
+		}
+		return nil
+	})
+	_, dead, _ := startWriter(t, b, store)
+	text := strings.Repeat("<", 4096)
+	line := "m,device=dev-1 "
+	for i := range 60 {
+		line += fmt.Sprintf("text%d=%q,", i, text)
+	}
+	line += `text="" 1700000000000000000`
+	publish := func(batch []byte) {
+		t.Helper()
+		if _, err := b.JetStream().Publish(t.Context(), bus.TelemetrySubject, batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(ingest.EncodeBatch(line + "\n"))
+	broken := ingest.EncodeBatch(strings.Repeat("m,device=dev-1 n=1 1\n", 36_000))
+	broken[4]++
+	publish(broken)
+	publish(ingest.EncodeBatch("m,device=dev-1 n=1 1700000000000000001\n"))
+	store.wait(1)
+	var letters []ingest.Deadletter
+	for len(letters) < 3 { // the line, and two parts of the batch
+		var err error
+		if letters, err = dead.List(t.Context(), "", 0, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var kept string
+	var whole []byte
+	for _, l := range slices.Backward(letters) { // the oldest first
+		kept, whole = kept+l.Line, append(whole, l.Batch...)
+	}
+	if kept != line || !bytes.Equal(whole, broken) {
+		t.Errorf("kept a line of %d bytes and a batch of %d, want %d and %d", len(kept), len(whole), len(line), len(broken))
 	}
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"maps"
 
 	"github.com/fairlead-hub/fairlead/bridge"
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/api"
+	"github.com/fairlead-hub/fairlead/devices"
 )
 
 // bridgedPresence tells presence of bridged devices, and the router that one can take commands again.
@@ -16,6 +18,19 @@ func (p bridgedPresence) Set(device string, online bool, cause, link string) {
 	p.presence.Set(device, online, cause, link)
 	if st := p.presence.State(device); online && !was {
 		p.router.Attached(commands.Attachment{Device: device, Session: link, Epoch: st.Epoch, Node: p.node})
+	}
+}
+
+// tellBridge tells the bridge what concerns it of a record that changes.
+func tellBridge(b *bridge.Bridge) func(old, now *devices.Record) {
+	return func(old, now *devices.Record) {
+		if now == nil {
+			b.RecordChanged(old.ID, bridge.Change{})
+			return
+		}
+		b.RecordChanged(now.ID, bridge.Change{
+			Refused: now.Disabled || now.Pending, Relabelled: old == nil || !maps.Equal(old.Labels, now.Labels),
+		})
 	}
 }
 

@@ -29,9 +29,14 @@ func (t deviceTelemetry) Open(device string, labels map[string]string, w devices
 type bridgeTelemetry struct {
 	*ingest.Committer
 	presence *devices.Presence
+	records  *devices.Records
 }
 
+// Open has the labels of the record become tags: the bridge knows only those that it made itself.
 func (t bridgeTelemetry) Open(device string, labels map[string]string, w bridge.Waiter) bridge.TelemetrySource {
+	if rec, ok := t.records.Record(device); ok {
+		labels = rec.Labels
+	}
 	return heardSource{bridgeSource{t.Committer.Open(device, labels, w)}, device, t.presence}
 }
 

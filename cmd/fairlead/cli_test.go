@@ -231,3 +231,33 @@ func TestTailConnectsAgain(t *testing.T) {
 		t.Errorf("exit %d after %d links\n%s%s", code, times, out, errs)
 	}
 }
+
+// A misspelt command is a usage error: it must not look as if it had been done.
+func TestUnknownCommands(t *testing.T) {
+	srv := httptest.NewTLSServer(&script{})
+	defer srv.Close()
+	for _, args := range [][]string{
+		{"devises"}, {"devices", "disabel", "pump-7"}, {"devices", "keys", "list", "pump-7"}, {"operators", "delete", "ann"},
+		{"bridge", "scan"}, {"influx", "nothing"}, {"config", "chek"}, {"devices", "-o", "json", "disabel", "pump-7"},
+	} {
+		if code, stdout, stderr := runCLI(t, srv, args...); code != exitUsage || stdout != "" || !strings.Contains(stderr, "no command") {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+	for _, args := range [][]string{{}, {"devices"}, {"devices", "keys"}, {"help", "devices"}} {
+		if code, stdout, stderr := runCLI(t, srv, args...); code != 0 || !strings.Contains(stdout, "Available Commands") {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
+// A demo without its fleet would look like a hub that devices cannot reach.
+func TestDemoWithFewerThanNoDevices(t *testing.T) {
+	srv := httptest.NewTLSServer(&script{})
+	defer srv.Close()
+	dir := filepath.Join(t.TempDir(), "data")
+	code, stdout, stderr := runCLI(t, srv, "demo", "--devices", "-3", "--data", dir)
+	if code != exitUsage || stdout != "" || !strings.Contains(stderr, "--devices -3") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}

@@ -33,6 +33,9 @@ func newDemoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "demo", Short: "Run a hub and a simulated fleet, with nothing to set up", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.devices < 0 {
+				return usage("--devices %d: want 0 or more", f.devices)
+			}
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

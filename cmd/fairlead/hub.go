@@ -306,7 +306,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
-		Node: h.node, Sink: bridgeTelemetry{h.committer, h.presence}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
+		Node: h.node, Sink: bridgeTelemetry{h.committer, h.presence, h.records}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
@@ -323,8 +323,11 @@ func (h *hub) buildBridge(context.Context) error {
 		b.Connections = withoutEmbedded(b.Connections)
 	}
 	var err error
-	h.bridge, err = bridge.New(b, parts)
-	return err
+	if h.bridge, err = bridge.New(b, parts); err != nil {
+		return err
+	}
+	h.records.Observe(tellBridge(h.bridge))
+	return nil
 }
 
 // outlet opens the cursor of one connection's outgoing telemetry.

@@ -238,6 +238,10 @@ func (r *csvRows) next() (row, error) {
 
 // csvValue is a number or a boolean where the cell is written as one, and a string otherwise.
 func csvValue(name, cell string) wire.Field {
+	// A whole number stays as it is written: a float cannot tell large ones apart, and the field may be an integer.
+	if n, err := strconv.ParseInt(cell, 10, 64); err == nil && strconv.FormatInt(n, 10) == cell {
+		return wire.Field{Key: []byte(name), Kind: wire.Number, Value: []byte(cell)}
+	}
 	if v, err := strconv.ParseFloat(cell, 64); err == nil && !math.IsInf(v, 0) && !math.IsNaN(v) {
 		return wire.NewNumber(name, v)
 	}

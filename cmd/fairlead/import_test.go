@@ -50,6 +50,15 @@ func TestRows(t *testing.T) {
 		opt          rowOptions
 		want         []string
 	}{
+		"large whole numbers in CSV": {
+			"time,device,n\n1763832000,a,9007199254740993\n1763832000,a,+7\n1763832000,a,007\n", "csv",
+			rowOptions{measurement: "m"},
+			[]string{
+				`2 a {"measurement":"m","time":1763832000000,"fields":{"n":9007199254740993}}`,
+				`3 a {"measurement":"m","time":1763832000000,"fields":{"n":7}}`,
+				`4 a {"measurement":"m","time":1763832000000,"fields":{"n":7}}`,
+			},
+		},
 		"lines": {
 			"# c\n\nenv,device=a,site=x,room=b t=1.5,n=2i 1763832000000000000\nenv t=1 1\nenv,device=a t=1\nenv,device=a t=\nenv,device=b.c t=1 1", "line",
 			rowOptions{drop: []string{"site"}},

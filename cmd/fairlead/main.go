@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,30 @@ func newRootCommand() *cobra.Command {
 		newStateCommand(), newTypesCommand(), newDeadlettersCommand(), newBridgeCommand(), newEnrollmentsCommand(), newKeysCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown has a misspelt command fail, at whatever depth: a script would take help and exit code 0 for done.
+func refuseUnknown(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		refuseUnknown(sub)
+	}
+	if cmd.Runnable() || !cmd.HasSubCommands() {
+		return
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2 // cobra's own default, which it sets only where it suggests itself
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		text := fmt.Sprintf("there is no command %q; see: %s --help", args[0], cmd.CommandPath())
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			text += "\nsimilar: " + strings.Join(like, ", ")
+		}
+		return usage("%s", text)
+	}
 }
 
 // version is what the build says of itself.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,9 @@ func openAudit(js jetstream.JetStream, stream jetstream.Stream, node string, now
 // append returns once rec is on disk.
 func (l *auditLog) append(ctx context.Context, rec Record) error {
 	rec.Time, rec.Node = l.now().UnixMilli(), l.node
-	rec.Target, rec.Detail = clip(rec.Target), clip(rec.Detail)
+	for _, text := range []*string{&rec.Actor, &rec.Remote, &rec.Action, &rec.Target, &rec.Outcome, &rec.Detail} {
+		*text = clip(*text)
+	}
 	p := &pendingRecord{rec: rec, done: make(chan error, 1)}
 	l.mu.Lock()
 	if len(l.pending) >= auditPending {
@@ -106,11 +109,10 @@ func (l *auditLog) append(ctx context.Context, rec Record) error {
 	}
 }
 
+// clip bounds a text, and makes UTF-8 of it: other bytes would come back from JSON as something else, and the record
+// would look as if somebody had changed it.
 func clip(s string) string {
-	if len(s) > maxAuditText {
-		return s[:maxAuditText]
-	}
-	return s
+	return strings.ToValidUTF8(s[:min(len(s), maxAuditText)], "\ufffd")
 }
 
 // commit writes what waits. It runs with turn held, and with a deadline of its own: the records are others' too.

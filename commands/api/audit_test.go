@@ -79,6 +79,20 @@ func TestUnknownCallersAreAuditedWithinABound(t *testing.T) {
 	}
 }
 
+// Whatever a caller sends, its record is what was hashed: nobody can make the log look tampered with.
+func TestAuditOfTextThatIsNoUTF8(t *testing.T) {
+	h := start(t)
+	admin := h.admin()
+	h.call("", "DELETE", "/api/v1/devices/x%FF", nil).refused(401, "unauthenticated")
+	h.call(admin, "DELETE", "/api/v1/devices/x%FF", nil).refused(404, "device_not_found")
+	for cut := range 4 { // the text ends within a character
+		h.call(admin, "PATCH", "/api/v1/devices/pump-7/state/desired", `{"`+strings.Repeat("x", cut)+strings.Repeat("\U0001f600", 200)+`":1}`).want(200)
+	}
+	if v, err := h.api.Verify(t.Context()); err != nil || !v.Whole {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+}
+
 func TestSecretsAreNotAudited(t *testing.T) {
 	h := start(t)
 	token := h.admin()

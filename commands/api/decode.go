@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxDepth bounds the nesting of any JSON that the API takes.
@@ -17,6 +18,11 @@ const maxDepth = 64
 // decodeStrict reads data into v, a pointer to a struct. Unlike encoding/json it compares keys exactly, refuses unknown
 // and repeated ones, and says where they are.
 func decodeStrict(data []byte, v any) error {
+	// encoding/json takes anything within a string, and what is passed on as it came, as the parameters of a command,
+	// would make the receiver close its connection: again and again, for it is sent again.
+	if !utf8.Valid(data) {
+		return &Invalid{Code: "invalid_json", Detail: "the body is not valid UTF-8"}
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	w := shapeWalker{dec: dec}

@@ -30,6 +30,8 @@ func TestBadBodies(t *testing.T) {
 		"array":               {"POST", "/devices", `[]`, "invalid_type", "", 400},
 		"not JSON":            {"POST", "/devices", `{"id":`, "invalid_json", "", 400},
 		"empty":               {"POST", "/devices", ``, "invalid_json", "", 400},
+		"params no UTF-8":     {"POST", "/devices/pump-7/commands", "{\"name\":\"x\",\"params\":{\"a\":\"\xff\"}}", "invalid_json", "", 400},
+		"label no UTF-8":      {"POST", "/devices", "{\"id\":\"a\",\"labels\":{\"x\":\"\xff\"}}", "invalid_json", "", 400},
 		"two values":          {"POST", "/devices", `{"id":"a"}{}`, "invalid_json", "", 400},
 		"too deep":            {"POST", "/devices/pump-7/commands", `{"name":"x","params":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 101), "invalid_json", "", 400},
 		"bad id":              {"POST", "/devices", `{"id":"a.b"}`, "invalid_id", "id", 400},

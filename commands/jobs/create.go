@@ -55,7 +55,7 @@ func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
 	}
 	job := Job{
 		ID: newID(&q), Actor: q.Actor, Created: time.Now().UnixMilli(), Selector: q.Selector, Order: q.Order, Rollout: q.Rollout,
-		Concurrency: q.Concurrency, AbortIf: q.AbortIf, Total: len(devices), State: Running, Changed: time.Now().UnixMilli(), ChangedBy: q.Actor,
+		Concurrency: q.Concurrency, AbortIf: q.AbortIf, List: rand.Text()[:idLength], Total: len(devices), State: Running, Changed: time.Now().UnixMilli(), ChangedBy: q.Actor,
 	}
 	if q.IdempotencyKey != "" {
 		job.Body = q.digest()
@@ -69,11 +69,14 @@ func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
 	if err := j.room(ctx); err != nil {
 		return Job{}, err
 	}
-	if err := j.store.putDevices(ctx, job.ID, devices); err != nil {
+	if err := j.store.putDevices(ctx, job.ID, job.List, devices); err != nil {
 		return Job{}, err
 	}
 	rev, err := j.store.put(ctx, key(job.ID, jobKey), &job, 0)
 	if errors.Is(err, errConflict) { // the same key at the same time
+		if err := j.store.forgetDevices(ctx, job.ID, job.List); err != nil {
+			j.log.Warn("forget the list of a job that was made twice", "job", job.ID, "err", err)
+		}
 		made := Job{}
 		if _, err := j.store.get(ctx, key(job.ID, jobKey), &made); err != nil {
 			return Job{}, err

@@ -90,6 +90,7 @@ type Job struct {
 	Started int            `json:"-"` // devices whose command was asked for
 	Counts  map[string]int `json:"-"` // devices by command state, Pending or Refused
 
+	List string `json:"list,omitempty"` // names the stored list of devices that is this job's
 	Body string `json:"body,omitempty"` // digest of the request, with an idempotency key
 }
 

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,38 @@ func TestJobReachesEveryDeviceOnce(t *testing.T) {
 	h.agree(t, job)
 	if total, _ := f.actions(); total != many {
 		t.Errorf("%d actions of %d devices", total, many)
+	}
+}
+
+// Two requests with one key at the same time: one makes the job, and that one's devices get the command.
+func TestKeyTakenTwiceAtOnceReachesTheRightDevices(t *testing.T) {
+	f := newFleet(t, 2, fine)
+	h := start(t, f)
+	for round := range 40 {
+		made := make([]jobs.Job, 2)
+		failed := make([]error, 2)
+		var both sync.WaitGroup
+		for i := range made {
+			both.Go(func() {
+				made[i], failed[i] = h.Create(within(t), jobs.Request{
+					Devices: []string{name(i)}, Order: jobs.Order{Name: "set"}, Actor: "ann", IdempotencyKey: fmt.Sprint(round),
+				})
+			})
+		}
+		both.Wait()
+		winner := 0
+		if failed[0] != nil {
+			winner = 1
+		}
+		if failed[winner] != nil || !errors.Is(failed[1-winner], commands.ErrKeyReused) {
+			t.Fatalf("round %d: %v, %v", round, failed[0], failed[1])
+		}
+		h.until(t, made[winner].ID, over)
+		for device := range h.results(t, made[winner].ID) {
+			if device != name(winner) {
+				t.Fatalf("round %d: the job of %s reached %s", round, name(winner), device)
+			}
+		}
 	}
 }
 
@@ -278,6 +311,12 @@ func TestRates(t *testing.T) {
 		if got := c.r.Rate(c.started); got != c.want {
 			t.Errorf("%+v after %d: %v a minute, want %v", c.r, c.started, got, c.want)
 		}
+	}
+	// One in a thousand years is slow, not at once.
+	slow := jobs.NewPacer(jobs.Rollout{PerMinute: 1e-9})
+	start := time.Unix(1_000_000, 0)
+	if n, wait := slow.Take(start, 0, 10); n != 1 || wait < time.Hour {
+		t.Errorf("nearly never: %d at once, the next in %s", n, wait)
 	}
 	// A minute of the clock starts a minute's worth, whatever the steps.
 	for _, step := range []time.Duration{time.Millisecond, 17 * time.Millisecond, 250 * time.Millisecond} {

@@ -24,6 +24,9 @@ type pacer struct {
 // paceSlack is how much of a delay is caught up.
 const paceSlack = time.Second
 
+// slowest is the longest time between two devices: one beyond what a time.Duration holds would be none at all.
+const slowest = 365 * 24 * time.Hour
+
 // take returns how many of at most want devices may start now, and how long to wait for the next.
 func (p *pacer) take(now time.Time, started, want int) (n int, wait time.Duration) {
 	if p.rollout.PerMinute <= 0 {
@@ -33,7 +36,7 @@ func (p *pacer) take(now time.Time, started, want int) (n int, wait time.Duratio
 		p.next = now
 	}
 	for n < want && !p.next.After(now) {
-		p.next = p.next.Add(time.Duration(float64(time.Minute) / p.rollout.rate(started+n)))
+		p.next = p.next.Add(time.Duration(min(float64(time.Minute)/p.rollout.rate(started+n), float64(slowest))))
 		n++
 	}
 	return n, max(p.next.Sub(now), 0)

@@ -23,7 +23,7 @@ func (j *Jobs) Results(ctx context.Context, id, state, cursor string, limit int)
 		}
 	}
 	for at < job.Total {
-		devices, results, err := j.chunk(ctx, id, at/chunkDevices)
+		devices, results, err := j.chunk(ctx, &job, at/chunkDevices)
 		if err != nil {
 			return nil, "", err
 		}
@@ -40,9 +40,9 @@ func (j *Jobs) Results(ctx context.Context, id, state, cursor string, limit int)
 	return page, "", nil
 }
 
-func (j *Jobs) chunk(ctx context.Context, id string, n int) (devices []string, results []stored, err error) {
-	if devices, err = j.store.devices(ctx, id, n); err == nil {
-		_, err = j.store.get(ctx, chunkKey(id, resultsKey, n), &results)
+func (j *Jobs) chunk(ctx context.Context, job *Job, n int) (devices []string, results []stored, err error) {
+	if devices, err = j.store.devices(ctx, job.ID, job.List, n); err == nil {
+		_, err = j.store.get(ctx, chunkKey(job.ID, resultsKey, n), &results)
 	}
 	return devices, results, err
 }

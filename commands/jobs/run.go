@@ -94,7 +94,7 @@ func (r *run) load(ctx context.Context) (err error) {
 	r.pace.rollout = job.Rollout
 	r.index = make(map[string]int, job.Total)
 	for n := 0; n*chunkDevices < job.Total; n++ {
-		part, err := r.j.store.devices(ctx, r.id, n)
+		part, err := r.j.store.devices(ctx, r.id, job.List, n)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // The keys of one job: ID.job (the record, changed by operators and the driver), ID.progress (the driver's),
-// ID.devices.N and ID.results.N (chunkDevices devices each).
+// ID.devices.LIST.N and ID.results.N (chunkDevices devices each).
 const (
 	jobKey       = "job"
 	progressKey  = "progress"
@@ -91,15 +91,24 @@ func (s *store) get(ctx context.Context, key string, v any) (uint64, error) {
 	return e.Revision(), nil
 }
 
+// listKey is where chunk n of a job's devices is. Each request for a job stores its list under a name of its own: of two
+// with one key, at the same time, only one makes the job, and its list must be its own.
+func listKey(id, list string, n int) string {
+	if list == "" { // of a job made before lists had names
+		return chunkKey(id, devicesKey, n)
+	}
+	return chunkKey(key(id, devicesKey), list, n)
+}
+
 // putDevices stores the list of a new job.
-func (s *store) putDevices(ctx context.Context, id string, devices []string) error {
+func (s *store) putDevices(ctx context.Context, id, list string, devices []string) error {
 	for n := 0; n*chunkDevices < len(devices); n++ {
 		part := devices[n*chunkDevices : min((n+1)*chunkDevices, len(devices))]
 		data, err := json.Marshal(part)
 		if err != nil {
 			return fmt.Errorf("store devices: %w", err)
 		}
-		if _, err := s.kv.Put(ctx, chunkKey(id, devicesKey, n), data); err != nil {
+		if _, err := s.kv.Put(ctx, listKey(id, list, n), data); err != nil {
 			return fmt.Errorf("store devices: %w", err)
 		}
 	}
@@ -107,12 +116,17 @@ func (s *store) putDevices(ctx context.Context, id string, devices []string) err
 }
 
 // devices reads chunk n of a job's list.
-func (s *store) devices(ctx context.Context, id string, n int) (part []string, err error) {
-	rev, err := s.get(ctx, chunkKey(id, devicesKey, n), &part)
+func (s *store) devices(ctx context.Context, id, list string, n int) (part []string, err error) {
+	rev, err := s.get(ctx, listKey(id, list, n), &part)
 	if err == nil && rev == 0 {
 		err = fmt.Errorf("devices %d of job %s: %w", n, id, ErrNotFound)
 	}
 	return part, err
+}
+
+// forgetDevices removes a list that no job came to be of.
+func (s *store) forgetDevices(ctx context.Context, id, list string) error {
+	return s.bus.Forget(ctx, bus.BucketJobs, key(id, devicesKey, list, ">"))
 }
 
 // forget removes all of a job.

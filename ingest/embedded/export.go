@@ -135,11 +135,12 @@ func (e *engine) export(ctx context.Context, w io.Writer, r Range) (int64, error
 		return 0, err
 	}
 	x := &exporter{out: bufio.NewWriterSize(w, 64<<10), from: math.MinInt64, to: math.MaxInt64, device: r.Device}
+	// A time that nanoseconds cannot tell would come out as any other; it is before or after all points.
 	if !r.From.IsZero() {
-		x.from = r.From.UnixNano()
+		x.from = nanoseconds(r.From)
 	}
 	if !r.To.IsZero() {
-		x.to = r.To.UnixNano() - 1
+		x.to = nanoseconds(r.To) - 1
 	}
 	for _, g := range groups {
 		for _, s := range g.Shards {
@@ -153,6 +154,16 @@ func (e *engine) export(ctx context.Context, w io.Writer, r Range) (int64, error
 		}
 	}
 	return x.lines, x.out.Flush()
+}
+
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, models.MinNanoTime)):
+		return models.MinNanoTime
+	case t.After(time.Unix(0, models.MaxNanoTime)):
+		return models.MaxNanoTime + 1
+	}
+	return t.UnixNano()
 }
 
 // exporter writes series after series.

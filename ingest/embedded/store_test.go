@@ -142,6 +142,12 @@ func TestExportOfAStoppedStore(t *testing.T) {
 	if dump.String() != "m v=1 1\nm v=2 2\n" {
 		t.Errorf("exported %q", dump.String())
 	}
+	// Times that nanoseconds cannot tell.
+	dump.Reset()
+	far := embedded.Range{From: time.Date(1500, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}
+	if n, err := s.Export(t.Context(), &dump, far); err != nil || n != 2 {
+		t.Errorf("from 1500 to 3000: %d lines, %v", n, err)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

@@ -59,7 +59,7 @@ const (
 	maxEnrollValue  = 256 << 10
 
 	auditKeep      = 365 * 24 * time.Hour
-	commandMsgSize = 256 << 10
+	commandMsgSize = 512 << 10 // above the largest frame that a device may send, which may be a result
 )
 
 // MinTelemetryBytes is the least room for unwritten telemetry that makes sense.
