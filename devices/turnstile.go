@@ -182,12 +182,12 @@ func (l turnListener) Accept() (net.Conn, error) {
 // turnConn is a connection on its way through the turnstile.
 type turnConn struct {
 	net.Conn
-	stile *Turnstile
-	held  atomic.Pointer[turn]
-	open  atomic.Bool // through: reads need no turn any more
-	begun bool        // owned by who reads
-	dry   bool        // reads find nothing; owned by who reads
-	until time.Time   // the deadline of reads; owned by who reads until through
+	stile           *Turnstile
+	held            atomic.Pointer[turn]
+	open            atomic.Bool  // through: reads need no turn any more
+	begun           bool         // owned by who reads
+	dry             bool         // reads find nothing; owned by who reads
+	readBy, writeBy atomic.Int64 // deadlines, Unix nanoseconds; 0: none
 }
 
 // errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
@@ -224,8 +224,11 @@ func (c *turnConn) Read(p []byte) (int, error) {
 
 // extend leaves a client the time that it waited for its turn: deadlines are against slow clients, and it was not slow.
 func (c *turnConn) extend(waited time.Duration) {
-	if !c.until.IsZero() {
-		_ = c.SetReadDeadline(c.until.Add(waited)) // a closed connection says so at the next read
+	if by := c.readBy.Load(); by != 0 {
+		_ = c.SetReadDeadline(time.Unix(0, by).Add(waited)) // a closed connection says so at the next read
+	}
+	if by := c.writeBy.Load(); by != 0 {
+		_ = c.SetWriteDeadline(time.Unix(0, by).Add(waited))
 	}
 }
 
@@ -236,10 +239,21 @@ func (c *turnConn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline bounds reads.
 func (c *turnConn) SetReadDeadline(t time.Time) error {
-	if !c.open.Load() {
-		c.until = t
-	}
+	c.readBy.Store(unixNano(t))
 	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline bounds writes.
+func (c *turnConn) SetWriteDeadline(t time.Time) error {
+	c.writeBy.Store(unixNano(t))
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }
 
 // Close gives the turn back too.

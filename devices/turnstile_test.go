@@ -3,16 +3,26 @@ package devices_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/devices"
 )
 
 // behind serves handler behind a turnstile and returns its address. Requests of /device keep their turn.
 func behind(t *testing.T, stile *devices.Turnstile, handler http.HandlerFunc, useTLS bool) string {
+	t.Helper()
+	return hurrying(t, stile, handler, useTLS, patience)
+}
+
+// hurrying is behind for clients that have only so long for the header of a request.
+func hurrying(t *testing.T, stile *devices.Turnstile, handler http.HandlerFunc, useTLS bool, within time.Duration) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +35,7 @@ func behind(t *testing.T, stile *devices.Turnstile, handler http.HandlerFunc, us
 	}
 	srv := &http.Server{
 		Handler:           stile.Handler(handler, func(r *http.Request) bool { return r.URL.Path == "/device" }),
-		ReadHeaderTimeout: patience, ConnContext: stile.Context, ConnState: stile.ConnState,
+		ReadHeaderTimeout: within, ConnContext: stile.Context, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ConnState: stile.ConnState,
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -167,4 +177,49 @@ func TestTurnstileTakesATurnBack(t *testing.T) {
 	wantAnswer(t, say(t, addr, get("/device")))
 	close(hold)
 	wantAnswer(t, stuck)
+}
+
+// TestTurnstileWaitIsNotTheClients serves one that had to wait for its turn for longer than a client may take for its header.
+func TestTurnstileWaitIsNotTheClients(t *testing.T) {
+	const within = 500 * time.Millisecond
+	hold, holding := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	addr := hurrying(t, devices.Unhurried(1), func(http.ResponseWriter, *http.Request) {
+		if !first.Swap(true) {
+			close(holding)
+			<-hold
+		}
+	}, true, within)
+	trust := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a loopback test peer
+	ask := func() (net.Conn, error) {
+		conn, err := tls.Dial("tcp", addr, trust)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, err = conn.Write([]byte(get("/device")))
+		return conn, err
+	}
+	stuck, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-holding
+	time.AfterFunc(2*within, func() { close(hold) })
+	waited, err := ask()
+	if err != nil {
+		t.Fatal("who waited for its turn was taken for slow:", err)
+	}
+	wantAnswer(t, waited)
+	wantAnswer(t, stuck)
+
+	slow, err := tls.Dial("tcp", addr, trust) // the negative control
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	_ = slow.SetReadDeadline(time.Now().Add(patience))
+	if _, err := slow.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("one that says nothing is still there:", err)
+	}
 }
