@@ -287,7 +287,7 @@ func (s *Session) renew(token string) (fate string) {
 	}
 	s.mu.Lock()
 	s.claims = claims
-	s.watch.renewed(claims, s.host.now())
+	s.honour(s.host.now())
 	s.host.reschedule(s)
 	s.mu.Unlock()
 	// The record may have changed since the token was verified.

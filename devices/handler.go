@@ -234,6 +234,9 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, req request, cla
 	s.welcome(now)
 	// From here on the session can be found, and what is written to it waits behind the welcome.
 	h.add(s)
+	if h.presence.movedOn(s.device, s.epoch) { // another node said so before the session could be found
+		s.stop(endReplaced)
+	}
 	h.follow(s)
 	h.timers.set(s, h.clock.Load())
 	s.recheck() // the record may have changed since the token was verified
@@ -264,6 +267,11 @@ func (s *Session) begin(now time.Time) {
 	at := int64(now.Sub(s.host.started))
 	s.heard.Store(at)
 	s.watch.nextPing = at + mrand.Int64N(int64(s.host.cfg.Heartbeat))
+	s.honour(now)
+}
+
+// honour has the session last as long as its token.
+func (s *Session) honour(now time.Time) {
 	s.watch.renewed(s.claims, now)
 	if !now.Before(s.claims.Expires) {
 		// Taken within the skew that clocks may have, so the session lasts as long as that.

@@ -246,6 +246,15 @@ func (p *Presence) connected(a arrival) (epoch uint64) {
 	return epoch
 }
 
+// movedOn reports whether another node has a newer session of the device than the one with this epoch.
+func (p *Presence) movedOn(device string, epoch uint64) bool {
+	s := p.shard(device)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.m[device]
+	return e != nil && e.epoch > epoch && e.node != p.opts.Node
+}
+
 // heard records that a device was seen, without a link that would make it on line.
 func (p *Presence) heard(device, address string) {
 	now := p.opts.Now()

@@ -2,6 +2,7 @@ package devices_test
 
 import (
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,28 @@ func TestPresenceOnEveryNode(t *testing.T) {
 		st := two.presence.State("pump-7")
 		return st.Status == devices.Offline && st.Cause == "lost"
 	})
+}
+
+// A device that is welcomed at one node while another has it already is not held twice.
+func TestNewestWinsOverOneOnItsWayIn(t *testing.T) {
+	one, two := twoNodes(t)
+	token := one.device("pump-7")
+	eventually(t, "the record is everywhere", func() bool { _, ok := two.records.Record("pump-7"); return ok })
+	var newer sync.Once
+	stop := one.registry.Trace("pump-7", func(f devices.TracedFrame) {
+		if f.Type != "welcome" { // the session has its epoch and cannot be found yet
+			return
+		}
+		newer.Do(func() {
+			two.connect(two.token("pump-7"))
+			eventually(t, "the older's node knows", func() bool { return one.presence.State("pump-7").Node == "n2" })
+		})
+	})
+	defer stop()
+	one.connect(token).wantClose(devices.CloseReplaced)
+	if st := one.presence.State("pump-7"); st.Status != devices.Online || st.Node != "n2" {
+		t.Errorf("presence is the older session: %+v", st)
+	}
 }
 
 func TestNewestWinsAcrossNodes(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/fairlead-hub/fairlead/devices"
+	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 // signer is a device that signs its own tokens, by its own clock.
@@ -88,6 +89,26 @@ func TestClocksThatDiffer(t *testing.T) {
 			session.wantClose(devices.CloseToken)
 		})
 	}
+}
+
+// A fresh token of a clock that is slow is as good within a connection as at its begin.
+func TestRenewalByASlowClock(t *testing.T) {
+	clock := newStopped()
+	h := startHub(t, func(o *options) { o.now = clock.now; o.cfg.Devices.Heartbeat = 1000 * time.Hour })
+	device, other := h.signer(t, "pump-7"), h.signer(t, "pump-8")
+	session := h.connect(device.sign(clock.now(), time.Hour))
+	session.send(`{"type":"token","token":"` + device.sign(clock.now().Add(-time.Hour-50*time.Second), time.Hour) + `"}`)
+	if _, ok := session.read().(*wire.Token); !ok {
+		t.Fatal("the token was not taken")
+	}
+	// Another one's end shows that the hub has looked at the clock since.
+	ends := h.connect(other.sign(clock.now().Add(-time.Hour-55*time.Second), time.Hour))
+	clock.advance(6 * time.Second)
+	ends.wantClose(devices.CloseToken)
+	session.send(point(1))
+	session.wantAck(1)
+	clock.advance(6 * time.Second)
+	session.wantClose(devices.CloseToken)
 }
 
 // The hub's own clock is set back while devices are on line: nobody is thrown out, and the newest still wins.
