@@ -1,9 +1,9 @@
 // Fetching for a component: the answer, kept fresh, and never one that came too late.
 import { useCallback, useEffect, useRef, useState } from './html.js';
 import { get } from './api.js';
-import { onReconnect } from './live.js';
+import { onSubscribed } from './live.js';
 
-// useFetched gets path now, whenever it changes, when the live link came back, and every so many milliseconds.
+// useFetched gets path now, whenever it changes, when the live link is there, and every so many milliseconds.
 export function useFetched(path, everyMs = 0) {
   const [state, setState] = useState({ path, answer: null, problem: null });
   const fetching = useRef(null);
@@ -22,7 +22,7 @@ export function useFetched(path, everyMs = 0) {
   }, [path]);
   useEffect(() => {
     again();
-    const forget = onReconnect(again);
+    const forget = onSubscribed(again);
     const timer = everyMs ? setInterval(() => { if (!document.hidden) again(); }, everyMs) : 0;
     return () => {
       forget();

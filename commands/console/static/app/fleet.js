@@ -1,6 +1,6 @@
 // The fleet as this browser knows it: fetched page by page, then kept up by live events.
 import { get, hubNow, query } from './api.js';
-import { on, onReconnect } from './live.js';
+import { on, onSubscribed } from './live.js';
 import { Topic } from './topic.js';
 
 const pageSize = 1000;
@@ -164,4 +164,5 @@ export const fleet = new Fleet();
 
 on('presence', (event) => fleet.presence(event));
 on('telemetry', (event) => fleet.telemetry(event));
-onReconnect(() => fleet.refreshSoon());
+// At first a large fleet is left as it was fetched a moment ago: that was thousands of devices.
+onSubscribed((again) => { if (again || fleet.devices.size <= pageSize) fleet.refreshSoon(); });

@@ -24,11 +24,13 @@ class LiveLink {
   #quietTimer = 0;
   #lingerTimer = 0;
   #openedAt = 0;
+  #again = false; // the link was lost before
+  #heard = false; // the hub has taken the subscription of this link
   #lastFrame = 0;
 
-  constructor({ onEvent, onUp }) {
+  constructor({ onEvent, onTaken }) {
     this.onEvent = onEvent;
-    this.onUp = onUp;
+    this.onTaken = onTaken;
   }
 
   get wanted() { return this.#wanted !== null; }
@@ -69,7 +71,8 @@ class LiveLink {
   #opened(socket) {
     if (socket !== this.#socket) return;
     clearTimeout(this.#openTimer);
-    const again = this.downSince !== 0;
+    this.#again = this.downSince !== 0;
+    this.#heard = false;
     this.up = true;
     this.downSince = 0;
     this.#openedAt = Date.now();
@@ -77,7 +80,6 @@ class LiveLink {
     this.#quietTimer = setInterval(() => this.#checkQuiet(socket), quietMs / 2);
     socket.send(this.#wanted);
     this.changes.now();
-    this.onUp(again);
   }
 
   #received(data) {
@@ -88,7 +90,11 @@ class LiveLink {
     } catch {
       return; // not ours to repair; the hub sends JSON
     }
-    if (event && typeof event === 'object') this.onEvent(event);
+    if (!event || typeof event !== 'object') return;
+    this.onEvent(event);
+    if (event.event !== 'subscribed' || this.#heard) return;
+    this.#heard = true;
+    this.onTaken(this.#again);
   }
 
   // A socket can be dead without a close for as long as TCP likes, so silence is followed by a question.
@@ -141,7 +147,7 @@ class LiveLink {
 }
 
 const listeners = new Map(); // event name -> set of functions
-const reconnected = new Set();
+const taken = new Set();
 
 // refusals is what the hub said of a subscription that it could not take.
 export const refusals = { changes: new Topic(), message: '' };
@@ -155,10 +161,11 @@ export function on(name, told) {
   return () => listeners.get(name).delete(told);
 }
 
-// onReconnect is called after a link came back: what happened meanwhile has to be fetched.
-export function onReconnect(told) {
-  reconnected.add(told);
-  return () => reconnected.delete(told);
+// onSubscribed is called when the hub has taken the subscription of a new link: what was fetched before may be out of date,
+// and no event will say so. It is told whether a link was there before and lost.
+export function onSubscribed(told) {
+  taken.add(told);
+  return () => taken.delete(told);
 }
 
 function dispatch(event) {
@@ -172,12 +179,12 @@ function dispatch(event) {
   for (const told of listeners.get(event.event) ?? []) told(event);
 }
 
-const linkOptions = { onEvent: dispatch, onUp: (again) => { if (again) for (const told of reconnected) told(); } };
+const tell = (again) => { for (const told of taken) told(again); };
 
 // Two links, because they want different devices: what few things happen to all of the fleet (who is on line, what
 // became of a command), and the stream of values of the devices that are in view.
-export const watch = new LiveLink(linkOptions);
-export const values = new LiveLink(linkOptions);
+export const watch = new LiveLink({ onEvent: dispatch, onTaken: tell });
+export const values = new LiveLink({ onEvent: dispatch, onTaken: (again) => { if (again) tell(again); } });
 const links = [watch, values];
 
 export const everything = { devices: ['*'], events: ['presence', 'command'] };

@@ -3,7 +3,7 @@ import { useCallback, useEffect, useRef, useState } from './html.js';
 import { get, hubNow, query } from './api.js';
 import { announce } from './announce.js';
 import { isFinal, merge, stateWord, withState } from './command.js';
-import { on, onReconnect } from './live.js';
+import { on, onSubscribed } from './live.js';
 
 const shown = 20;
 const detailSoonMs = 150;
@@ -38,7 +38,7 @@ export function useOrders(device) {
     setCommands(null);
     fetchAll();
     const soon = timers.current;
-    const forget = [onReconnect(fetchAll), on('command', ({ command }) => {
+    const forget = [onSubscribed(fetchAll), on('command', ({ command }) => {
       if (command?.device !== device) return;
       take(withState(command, hubNow()));
       if (isFinal(command)) announce(`Command ${command.name} ${stateWord(command.state)}`);

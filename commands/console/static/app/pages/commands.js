@@ -4,7 +4,7 @@ import { get, hubNow, query } from '../api.js';
 import { awaits, merge, states, stateWord, withState } from '../command.js';
 import { plural } from '../format.js';
 import { useFetched } from '../fetched.js';
-import { on, onReconnect } from '../live.js';
+import { on, onSubscribed } from '../live.js';
 import { Link, location } from '../route.js';
 import { useClock } from '../topic.js';
 import { Absent, Fault, Fetched, Waiting } from '../parts/notice.js';
@@ -101,7 +101,7 @@ function useList(filter) {
   }, [take]);
   useEffect(() => {
     const timer = setTimeout(() => fetchPage(''), state.commands ? typingPauseMs : 0);
-    const forget = [on('command', ({ command }) => { if (command) take(command); }), onReconnect(() => fetchPage(''))];
+    const forget = [on('command', ({ command }) => { if (command) take(command); }), onSubscribed(() => fetchPage(''))];
     return () => {
       clearTimeout(timer);
       for (const stop of forget) stop();

@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { addPoint, fetchHistory, ranges } from '../history.js';
 import { measured } from '../fleet.js';
 import { fieldNamer } from '../format.js';
-import { on, onReconnect } from '../live.js';
+import { on, onSubscribed } from '../live.js';
 import { Topic } from '../topic.js';
 import { Chart } from './chart.js';
 import { Absent, Fault } from './notice.js';
@@ -75,7 +75,7 @@ function useLines(device, chosen, range) {
 
   useEffect(() => {
     const again = () => setTurn((n) => n + 1);
-    const forget = [onReconnect(again), on('telemetry', (event) => {
+    const forget = [onSubscribed((back) => { if (back) again(); }), on('telemetry', (event) => {
       if (event.device !== device.id) return;
       for (const point of event.points ?? []) {
         const measurement = point.measurement ?? 'telemetry';
