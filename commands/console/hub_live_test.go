@@ -82,6 +82,12 @@ func (h *hub) live(w http.ResponseWriter, r *http.Request) {
 			_ = v.write(object{"event": "error", "code": "invalid_request", "message": "subscribe.devices is missing"})
 			continue
 		}
+		h.mu.Lock()
+		held := h.held
+		h.mu.Unlock()
+		if held != nil {
+			<-held
+		}
 		v.mu.Lock()
 		v.devices, v.events = frame.Subscribe.Devices, frame.Subscribe.Events
 		v.mu.Unlock()

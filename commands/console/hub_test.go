@@ -42,7 +42,8 @@ type hub struct {
 	keys        map[string]*order // idempotency key -> what it made
 	viewers     map[*viewer]bool
 	liveDown    bool
-	loseReplies bool // commands are taken, but the answers are lost on the way
+	held        chan struct{} // closed when subscriptions are taken again; nil: they are
+	loseReplies bool          // commands are taken, but the answers are lost on the way
 	refusals    []string
 	replayed    bool
 	jobs        map[string]*job
@@ -140,6 +141,16 @@ func (h *hub) controls(mux *http.ServeMux) {
 		h.liveDown = r.PathValue("state") == "down"
 		h.mu.Unlock()
 		h.dropViewers()
+	})
+	mux.HandleFunc("POST /test/subscriptions/{fate}", func(_ http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if r.PathValue("fate") == "held" {
+			h.held = make(chan struct{})
+			return
+		}
+		close(h.held)
+		h.held = nil
 	})
 	mux.HandleFunc("POST /test/event", func(_ http.ResponseWriter, r *http.Request) {
 		var event object

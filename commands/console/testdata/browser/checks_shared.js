@@ -96,6 +96,21 @@ check('silence and conflicts are shown', async (bench) => {
   clean(page, { allow: [refused] });
 });
 
+check('what happens before the subscription counts is shown', async (bench) => {
+  const page = await bench.signedIn();
+  await bench.control(page, '/test/subscriptions/held');
+  try {
+    await page.goto('/console/devices/pump-18');
+    await page.waitForSelector('.presence-line');
+    want(await page.$('.trouble') === null, 'trouble with a good device');
+    await bench.control(page, '/test/event', { event: 'presence', device: 'pump-18', status: 'online', silent: true, since: Date.now() });
+  } finally {
+    await bench.control(page, '/test/subscriptions/taken');
+  }
+  await page.waitForSelector('.trouble[data-trouble=silent]');
+  clean(page, { allow: [refused] });
+});
+
 check('the hub’s notes of commands are not shown as measured', async (bench) => {
   const page = await bench.signedIn();
   await page.waitForSelector('#row-pump-16 .reading');
