@@ -237,8 +237,14 @@ func TestUnknownCommands(t *testing.T) {
 	srv := httptest.NewTLSServer(&script{})
 	defer srv.Close()
 	for _, args := range [][]string{
-		{"devises"}, {"devices", "disabel", "pump-7"}, {"devices", "keys", "list", "pump-7"}, {"operators", "delete", "ann"},
-		{"bridge", "scan"}, {"influx", "nothing"}, {"config", "chek"}, {"devices", "-o", "json", "disabel", "pump-7"},
+		{"devises"},
+		{"devices", "disabel", "pump-7"},
+		{"devices", "keys", "list", "pump-7"},
+		{"operators", "delete", "ann"},
+		{"bridge", "scan"},
+		{"influx", "nothing"},
+		{"config", "chek"},
+		{"devices", "-o", "json", "disabel", "pump-7"},
 	} {
 		if code, stdout, stderr := runCLI(t, srv, args...); code != exitUsage || stdout != "" || !strings.Contains(stderr, "no command") {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
