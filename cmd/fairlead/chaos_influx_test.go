@@ -113,6 +113,7 @@ func hang(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 
 // TestChaosInfluxFaultsLoseNothing lets InfluxDB fail in every way that it has, under load.
 func TestChaosInfluxFaultsLoseNothing(t *testing.T) {
+	t.Parallel()
 	db := influxtest.Start(t)
 	proxy := startFaulty(t, db.URL)
 	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: proxy.URL, Devices: chaosDevices})
