@@ -116,8 +116,13 @@ func (q *turnQueue) pop() chan struct{} {
 	}
 	next := q.all[q.head]
 	q.all[q.head] = nil
-	if q.head++; q.head == len(q.all) {
-		q.all, q.head = nil, 0
+	if q.head++; 2*q.head >= len(q.all) { // so that a storm without a pause holds room for who waits, not for all who came
+		n := copy(q.all, q.all[q.head:])
+		clear(q.all[n:])
+		q.all, q.head = q.all[:n], 0
+	}
+	if len(q.all) == 0 {
+		q.all = nil
 	}
 	return next
 }
