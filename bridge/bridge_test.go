@@ -342,8 +342,10 @@ func TestRelabelledDevice(t *testing.T) {
 	h.hold()
 	broker.Pub("site/meter/env", `{"v":1}`, "-q", "1")
 	h.until("the first point", func() bool { return len(h.points["meter"]) == 1 && opened(1)() })
+	before := seen(h, h.ensured)["meter"]
 	r.RecordChanged("meter", bridge.Change{Relabelled: true})
 	broker.Pub("site/meter/env", `{"v":2}`, "-q", "1")
+	h.until("the second message", func() bool { return h.ensured["meter"] > before })
 	h.release()
 	h.until("the source anew", func() bool { return len(h.points["meter"]) == 2 && opened(2)() })
 	broker.Pub("site/meter/env", `{"v":3}`, "-q", "1")

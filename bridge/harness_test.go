@@ -39,6 +39,7 @@ type hub struct {
 	states  map[string][]string // reported, as merge patches
 	taken   map[string]bool     // ids that belong to others
 	opened  map[string]int      // sources
+	ensured map[string]int      // how often a record was asked for
 }
 
 type answer struct {
@@ -50,7 +51,7 @@ func newHub(tb testing.TB) *hub {
 	return &hub{
 		tb: tb, changed: make(chan struct{}), points: map[string][]wire.Point{}, labels: map[string]map[string]string{},
 		hellos: map[string]wire.Hello{}, online: map[string]string{}, states: map[string][]string{}, taken: map[string]bool{},
-		opened: map[string]int{},
+		opened: map[string]int{}, ensured: map[string]int{},
 	}
 }
 
@@ -63,13 +64,14 @@ type source struct {
 	h      *hub
 	device string
 	w      bridge.Waiter
+	closed bool // guarded by h.mu
 }
 
 func (h *hub) Open(device string, _ map[string]string, w bridge.Waiter) bridge.TelemetrySource {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.opened[device]++
-	return &source{h, device, w}
+	return &source{h: h, device: device, w: w}
 }
 
 func (s *source) Append(t *wire.Telemetry) error {
@@ -84,7 +86,11 @@ func (s *source) Append(t *wire.Telemetry) error {
 	}
 	s.h.points[s.device] = append(s.h.points[s.device], t.Points...)
 	seq := t.Seq
-	s.h.waiting = append(s.h.waiting, func() { s.w.Stored(seq) })
+	s.h.waiting = append(s.h.waiting, func() {
+		if !s.closed { // as the log: nobody is told any more
+			s.w.Stored(seq)
+		}
+	})
 	if !s.h.held {
 		s.h.storeLocked()
 	}
@@ -92,7 +98,11 @@ func (s *source) Append(t *wire.Telemetry) error {
 	return nil
 }
 
-func (s *source) Close() {}
+func (s *source) Close() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	s.closed = true
+}
 
 func (h *hub) storeLocked() {
 	for _, f := range h.waiting {
@@ -122,6 +132,7 @@ func (h *hub) Ensure(id string, labels map[string]string, hello wire.Hello) erro
 		return bridge.ErrDeviceTaken
 	}
 	h.labels[id], h.hellos[id] = maps.Clone(labels), hello
+	h.ensured[id]++
 	h.notifyLocked()
 	return nil
 }

@@ -22,7 +22,7 @@ type Turnstile struct {
 
 	mu      sync.Mutex
 	free    int              // guarded by mu
-	waiting [ranks]turnQueue // guarded by mu; empty while a turn is free
+	waiting [ranks][]chan struct{} // guarded by mu, oldest first; empty while a turn is free
 }
 
 // rank says who goes first.
@@ -67,7 +67,7 @@ func (t *Turnstile) take(r rank) *turn {
 		t.mu.Unlock()
 	} else {
 		next := make(chan struct{})
-		t.waiting[r].push(next)
+		t.waiting[r] = append(t.waiting[r], next)
 		t.mu.Unlock()
 		<-next
 	}
@@ -94,7 +94,7 @@ func (t *Turnstile) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for r := range t.waiting {
-		if next := t.waiting[r].pop(); next != nil {
+		if next := shift(&t.waiting[r]); next != nil {
 			close(next)
 			return
 		}
@@ -102,27 +102,17 @@ func (t *Turnstile) pass() {
 	t.free++
 }
 
-// turnQueue is who waits, in order.
-type turnQueue struct {
-	all  []chan struct{}
-	head int
-}
-
-func (q *turnQueue) push(wait chan struct{}) { q.all = append(q.all, wait) }
-
-func (q *turnQueue) pop() chan struct{} {
-	if q.head == len(q.all) {
+// shift takes who waits longest, or nil. Room of those served goes as the slice next grows, so that a storm without a pause
+// holds room for who waits, not for all who came.
+func shift(waiting *[]chan struct{}) chan struct{} {
+	if len(*waiting) == 0 {
 		return nil
 	}
-	next := q.all[q.head]
-	q.all[q.head] = nil
-	if q.head++; 2*q.head >= len(q.all) { // so that a storm without a pause holds room for who waits, not for all who came
-		n := copy(q.all, q.all[q.head:])
-		clear(q.all[n:])
-		q.all, q.head = q.all[:n], 0
-	}
-	if len(q.all) == 0 {
-		q.all = nil
+	next := (*waiting)[0]
+	(*waiting)[0] = nil
+	*waiting = (*waiting)[1:]
+	if len(*waiting) == 0 {
+		*waiting = nil
 	}
 	return next
 }
