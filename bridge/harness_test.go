@@ -71,6 +71,7 @@ func (h *hub) Open(device string, _ map[string]string, w bridge.Waiter) bridge.T
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.opened[device]++
+	h.notifyLocked()
 	return &source{h: h, device: device, w: w}
 }
 

@@ -21,7 +21,7 @@ type Turnstile struct {
 	entered int           // owned by the goroutine that accepts
 
 	mu      sync.Mutex
-	free    int              // guarded by mu
+	free    int                    // guarded by mu
 	waiting [ranks][]chan struct{} // guarded by mu, oldest first; empty while a turn is free
 }
 
