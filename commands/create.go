@@ -268,5 +268,22 @@ func (r *Router) compact(params json.RawMessage) (json.RawMessage, error) {
 	if err := json.Compact(&b, params); err != nil {
 		return nil, invalid("/params", err.Error())
 	}
-	return b.Bytes(), nil
+	return b.Bytes(), checkNumbers(b.Bytes())
+}
+
+// checkNumbers refuses numbers beyond any float: half of the devices could not read them [RFC8259 6].
+func checkNumbers(params []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(params))
+	dec.UseNumber()
+	for {
+		t, err := dec.Token()
+		if err != nil {
+			return nil //nolint:nilerr // the end: the syntax was checked before
+		}
+		if n, ok := t.(json.Number); ok {
+			if _, err := n.Float64(); err != nil {
+				return invalid("/params", fmt.Sprintf("number %.40s is out of range", n))
+			}
+		}
+	}
 }

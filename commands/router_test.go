@@ -533,6 +533,7 @@ func TestRefusals(t *testing.T) {
 		{"missing", commands.Request{Device: "d", Name: "set"}, commands.ErrInvalidParams, "/params/seconds"},
 		{"unknown", commands.Request{Device: "d", Name: "set", Params: json.RawMessage(`{"seconds":1,"a/b":1}`)}, commands.ErrInvalidParams, "/params/a~1b"},
 		{"JSON", commands.Request{Device: "d", Name: "wipe", Params: json.RawMessage(`{"a":`)}, commands.ErrInvalidRequest, "/params"},
+		{"number", commands.Request{Device: "d", Name: "wipe", Params: json.RawMessage(`{"a":[1,-1e400]}`)}, commands.ErrInvalidRequest, "/params"},
 		{"huge", commands.Request{Device: "d", Name: "wipe", Params: json.RawMessage(`"` + string(slices.Repeat([]byte("x"), 64<<10)) + `"`)}, commands.ErrInvalidRequest, "/params"},
 		{"danger", commands.Request{Device: "d", Name: "wipe"}, commands.ErrConfirmRequired, ""},
 		{"ttl", commands.Request{Device: "d", Name: "wipe", Confirm: "d", TTL: 31 * 24 * time.Hour}, commands.ErrInvalidRequest, "/ttl"},

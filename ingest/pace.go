@@ -11,7 +11,7 @@ import (
 // gentleLanes is how many lanes write at once while the writer catches up beside devices that send. A store that takes
 // writes as fast as it can leaves them no processor, where it shares the machine with the hub; and what has waited for
 // minutes may wait for a little longer than an ack.
-const gentleLanes = 2
+const gentleLanes = 1
 
 // pace is how hard the writer presses on.
 type pace struct {

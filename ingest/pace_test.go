@@ -41,7 +41,7 @@ func atOnce(t *testing.T, w *ingest.Writer) (n int) {
 }
 
 func TestCatchingUpLeavesRoomForDevices(t *testing.T) {
-	const behind, gentle = time.Minute, 2
+	const behind, gentle = time.Minute, 1
 	log := openBus(t, t.TempDir(), false)
 	stream, err := log.Stream(t.Context(), "TELEMETRY")
 	if err != nil {

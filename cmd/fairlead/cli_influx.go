@@ -200,7 +200,7 @@ func newInfluxLoad() *cobra.Command {
 
 // pour writes lines until in ends, and returns how many are written: all before the first that is not.
 func pour(ctx context.Context, to ingest.Store, in io.Reader, patience time.Duration) (written int64, err error) {
-	lines := bufio.NewScanner(in)
+	lines := bufio.NewScanner(unmarked(in))
 	lines.Buffer(nil, loadBytes)
 	var batch []byte
 	pending := int64(0)

@@ -140,7 +140,7 @@ type importSum struct {
 }
 
 func (i *deviceImport) run(ctx context.Context, in io.Reader) error {
-	lines := bufio.NewScanner(in)
+	lines := bufio.NewScanner(unmarked(in))
 	lines.Buffer(nil, importBytes)
 	i.first = 1
 	n := 0

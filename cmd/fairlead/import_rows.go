@@ -58,6 +58,7 @@ func openRows(in io.Reader, name, format string, o rowOptions) (rows, error) {
 			format = "csv"
 		}
 	}
+	in = unmarked(in)
 	switch format {
 	case "line":
 		s := bufio.NewScanner(in)
@@ -67,6 +68,16 @@ func openRows(in io.Reader, name, format string, o rowOptions) (rows, error) {
 		return newCSVRows(in, o)
 	}
 	return nil, usage("--format %s: want line or csv", format)
+}
+
+// unmarked is in without the byte order mark that some editors begin a file with.
+func unmarked(in io.Reader) io.Reader {
+	const mark = "\ufeff"
+	r := bufio.NewReader(in)
+	if head, err := r.Peek(len(mark)); err == nil && string(head) == mark {
+		_, _ = r.Discard(len(mark)) // they are in the buffer
+	}
+	return r
 }
 
 // newRow makes the row of a point, whose memory is not kept.
@@ -159,13 +170,12 @@ const (
 var timeColumns = []string{"time", "timestamp", "ts", "_time", "date"}
 
 func newCSVRows(in io.Reader, o rowOptions) (*csvRows, error) {
-	r := &csvRows{in: csv.NewReader(bufio.NewReader(in)), opt: o}
+	r := &csvRows{in: csv.NewReader(in), opt: o}
 	r.in.ReuseRecord, r.in.TrimLeadingSpace = true, true
 	head, err := r.in.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
-	head[0] = strings.TrimPrefix(head[0], "\ufeff")
 	timed, fields := false, 0
 	for _, name := range head {
 		c := csvColumn{name: strings.TrimSpace(name)}
@@ -205,6 +215,10 @@ func (r *csvRows) next() (row, error) {
 		return row{}, io.EOF
 	case errors.As(err, &bad) && errors.Is(bad.Err, csv.ErrFieldCount):
 		return row{}, &rowFault{bad.Line, fmt.Sprintf("%d cells, the header has %d", len(cells), len(r.columns))}
+	case errors.As(err, &bad) && bad.StartLine == bad.Line:
+		return row{}, &rowFault{bad.Line, fmt.Sprintf("a quote within a cell, at byte %d; write the cell in quotes, and the quote twice", bad.Column)}
+	case errors.As(err, &bad): // where this row ends nobody knows, nor what it took along
+		return row{}, fmt.Errorf("read CSV: the quoted cell that begins in line %d does not end where one may", bad.StartLine)
 	case err != nil:
 		return row{}, fmt.Errorf("read CSV: %w", err)
 	}

@@ -50,6 +50,30 @@ func TestRows(t *testing.T) {
 		opt          rowOptions
 		want         []string
 	}{
+		"a byte order mark": {
+			"\ufeff\"time\",device,n\n1763832000,a,1\n", "csv",
+			rowOptions{measurement: "m"},
+			[]string{`2 a {"measurement":"m","time":1763832000000,"fields":{"n":1}}`},
+		},
+		"a byte order mark before line protocol": {
+			"\ufeffm,device=a n=1 1763832000000000000\n", "line",
+			rowOptions{},
+			[]string{`1 a {"measurement":"m","time":1763832000000,"fields":{"n":1}}`},
+		},
+		"a quote of an inch": {
+			"time,device,n\n1763832000,a,5\" pipe\n1763832000,a,\"6\" pipe\"\n1763832000,a,7\n", "csv",
+			rowOptions{measurement: "m"},
+			[]string{
+				`line 2: a quote within a cell, at byte 15; write the cell in quotes, and the quote twice`,
+				`line 3: a quote within a cell, at byte 16; write the cell in quotes, and the quote twice`,
+				`4 a {"measurement":"m","time":1763832000000,"fields":{"n":7}}`,
+			},
+		},
+		"a quote without an end": {
+			"time,device,n\n1763832000,a,\"5 pipe\n1763832000,a,7\n", "csv",
+			rowOptions{measurement: "m"},
+			[]string{`read CSV: the quoted cell that begins in line 2 does not end where one may`},
+		},
 		"large whole numbers in CSV": {
 			"time,device,n\n1763832000,a,9007199254740993\n1763832000,a,+7\n1763832000,a,007\n", "csv",
 			rowOptions{measurement: "m"},

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"reflect"
 	"strings"
 
@@ -45,11 +46,12 @@ func jsonToCBOR(js []byte) ([]byte, error) {
 	return cborEnc.Marshal(cborNumbers(v))
 }
 
-// cborNumbers turns JSON numbers into integers where they are written as such, and into floats otherwise.
+// cborNumbers turns JSON numbers into integers where they are written as such and CBOR has them without a tag, and into
+// floats otherwise. Those beyond any float were refused before they came here.
 func cborNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		if n, err := v.Int64(); err == nil {
+		if n, ok := new(big.Int).SetString(string(v), 10); ok && magnitude(n).BitLen() <= 64 {
 			return n
 		}
 		f, _ := v.Float64()
@@ -64,4 +66,12 @@ func cborNumbers(v any) any {
 		}
 	}
 	return v
+}
+
+// magnitude is the argument of an integer's head [RFC8949 3.1].
+func magnitude(n *big.Int) *big.Int {
+	if n.Sign() < 0 {
+		return new(big.Int).Not(n)
+	}
+	return n
 }

@@ -66,7 +66,11 @@ func (c *cborScanner) head() (major, info byte, arg uint64, ok bool) {
 		var buf [8]byte
 		copy(buf[8-n:], c.in[c.pos:c.pos+n])
 		c.pos += n
-		return major, info, binary.BigEndian.Uint64(buf[:]), true
+		arg = binary.BigEndian.Uint64(buf[:])
+		if arg == indefinite && (major == cborArray || major == cborMap) {
+			return 0, 0, 0, c.fail("collection cut short") // nothing is that long, and it is not what says that no length is told
+		}
+		return major, info, arg, true
 	case info == 31 && (major == cborArray || major == cborMap):
 		return major, info, indefinite, true
 	default:

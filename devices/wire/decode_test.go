@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -220,6 +221,49 @@ func TestCBORRefuses(t *testing.T) {
 		}
 		for i := range data {
 			_, _ = d.Decode(wire.CBOR, data[:i]) // cut short anywhere: an error, never a panic
+		}
+	}
+}
+
+// A length of 2^64-1 is not the mark of a length that is not told: nothing of it is taken, even if a break follows.
+func TestCBORLengthBeyondAll(t *testing.T) {
+	frame := func(fields ...byte) []byte {
+		head := []byte{0xa3, 0x64, 't', 'y', 'p', 'e', 0x69, 't', 'e', 'l', 'e', 'm', 'e', 't', 'r', 'y', 0x63, 's', 'e', 'q', 2}
+		return append(append(head, 0x66, 'f', 'i', 'e', 'l', 'd', 's'), fields...)
+	}
+	var d wire.Decoder
+	told := []byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x61, 'a', 1, 0xff}
+	var rej *wire.Reject
+	if f, err := d.Decode(wire.CBOR, frame(told...)); !errors.As(err, &rej) {
+		t.Errorf("got %v, %v; want a reject", f, err)
+	}
+	if _, err := d.Decode(wire.CBOR, frame(0xbf, 0x61, 'a', 1, 0xff)); err != nil { // the negative control
+		t.Errorf("a length that is not told: %v", err)
+	}
+}
+
+// Integers reach a device that speaks CBOR as they were written, as long as CBOR has them without a tag.
+func TestCBORIntegers(t *testing.T) {
+	for _, n := range []string{"0", "-1", "9007199254740993", "9223372036854775808", "18446744073709551615", "-9223372036854775809", "-18446744073709551616"} {
+		b, err := wire.Append(nil, wire.CBOR, &wire.Command{ID: "x", Name: "n", Params: json.RawMessage(`{"a":` + n + `}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Params struct {
+				A big.Int `cbor:"a"`
+			} `cbor:"params"`
+		}
+		if err := cbor.Unmarshal(b, &got); err != nil || got.Params.A.String() != n {
+			t.Errorf("%s arrived as %s, %v", n, &got.Params.A, err)
+		}
+		var tagged struct {
+			Params struct {
+				A cbor.RawTag `cbor:"a"`
+			} `cbor:"params"`
+		}
+		if cbor.Unmarshal(b, &tagged) == nil {
+			t.Errorf("%s has tag %d", n, tagged.Params.A.Number)
 		}
 	}
 }
