@@ -14,7 +14,7 @@ func newBenchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the hub on this machine, each figure beside its reference in the same run",
-		Args:  cobra.NoArgs,
+		Args:  exactArgs(0),
 	}
 	for _, c := range []*cobra.Command{newBenchIngestCommand(), newBenchLinkCommand(), newBenchChainCommand(), newBenchCommandsCommand()} {
 		c.RunE = besideHost(c.RunE)

@@ -26,7 +26,7 @@ type chainBench struct {
 func newBenchChainCommand() *cobra.Command {
 	var b chainBench
 	cmd := &cobra.Command{
-		Use: "chain", Args: cobra.NoArgs,
+		Use: "chain", Args: exactArgs(0),
 		Short: "Points through to InfluxDB beside Mosquitto and Telegraf, in turns",
 		Long: `Two ways from 200 devices to an influxd 1.8.10 of their own, in turns in one run: through the hub (WebSocket, one point of
 3 fields a frame, 16 frames in flight, each acknowledged once it is synced to disk), and through Mosquitto and Telegraf

@@ -52,7 +52,7 @@ type commandRound struct {
 func newBenchCommandsCommand() *cobra.Command {
 	b := commandsBench{}
 	cmd := &cobra.Command{
-		Use: "commands", Args: cobra.NoArgs,
+		Use: "commands", Args: exactArgs(0),
 		Short: "Commands to devices and back: round trip at rest and under telemetry, and how many a second",
 		Long: `Commands devices of a hub of its own, from a process of its own. A round trip is from the moment at which an operator
 was due to ask, over HTTP, to the hub's answer that holds the device's result; the command, its result and the audit

@@ -54,7 +54,7 @@ type round struct {
 func newBenchIngestCommand() *cobra.Command {
 	b := ingestBench{seen: make(map[string]seen)}
 	cmd := &cobra.Command{
-		Use: "ingest", Args: cobra.NoArgs,
+		Use: "ingest", Args: exactArgs(0),
 		Short: "Frames acknowledged, their latency and cost, through to InfluxDB; each run proves its count",
 		Long: `Loads a hub of its own from a process of its own. A frame counts when the hub has acknowledged it; after each run the
 log, or InfluxDB, is counted and must hold exactly what was acknowledged. The hub is killed before the log is counted.

@@ -34,7 +34,7 @@ type linkRound struct {
 func newBenchLinkCommand() *cobra.Command {
 	b := linkBench{}
 	cmd := &cobra.Command{
-		Use: "link", Args: cobra.NoArgs,
+		Use: "link", Args: exactArgs(0),
 		Short: "Memory of idle sessions, a connection storm, and a fleet over several hubs, beside a bare server of the library",
 		Long: `Connects devices from processes of their own, over loopback, to hubs in processes of their own, and does the same to a bare
 server: gorilla/websocket tuned as the hub is, which checks the same tokens and answers each frame, and does nothing else.`,

@@ -50,7 +50,7 @@ func bridgeStatusCommand(f *clientFlags) *cobra.Command {
 func bridgeTestCommand() *cobra.Command {
 	var file, name string
 	cmd := &cobra.Command{
-		Use: "test TOPIC PAYLOAD", Short: "Show what a message would become by the maps and profiles of a configuration", Args: exactArgs(2),
+		Use: "test TOPIC PAYLOAD", Short: "Show what a message would become by the maps and profiles of a configuration", Args: asUsage(cobra.ExactArgs(2)), // a payload may be empty
 		Example: `  fairlead bridge test -c fairlead.yaml tele/plug1/SENSOR '{"ENERGY":{"Power":12}}'`,
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")

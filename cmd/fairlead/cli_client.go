@@ -46,10 +46,28 @@ func usage(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf(format, args...)}
 }
 
-// exactArgs and atLeast count a command's words; another number is a usage error.
-func exactArgs(n int) cobra.PositionalArgs { return asUsage(cobra.ExactArgs(n)) }
+// exactArgs, atLeast and atMost count a command's words; another number, or an empty word, is a usage error: an unset variable of
+// a script would otherwise name the list instead of one of its members.
+func exactArgs(n int) cobra.PositionalArgs {
+	return asUsage(cobra.MatchAll(cobra.ExactArgs(n), noneEmpty))
+}
 
-func atLeast(n int) cobra.PositionalArgs { return asUsage(cobra.MinimumNArgs(n)) }
+func atLeast(n int) cobra.PositionalArgs {
+	return asUsage(cobra.MatchAll(cobra.MinimumNArgs(n), noneEmpty))
+}
+
+func atMost(n int) cobra.PositionalArgs {
+	return asUsage(cobra.MatchAll(cobra.MaximumNArgs(n), noneEmpty))
+}
+
+func noneEmpty(_ *cobra.Command, args []string) error {
+	for i, arg := range args {
+		if strings.TrimSpace(arg) == "" {
+			return fmt.Errorf("argument %d is empty", i+1)
+		}
+	}
+	return nil
+}
 
 func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -24,7 +24,7 @@ complains of is mended, replay writes such points again; those that are refused 
 }
 
 func deadlettersList(f *clientFlags) *cobra.Command {
-	cmd := &cobra.Command{Use: "list [DEVICE]", Short: "List refused points, the newest first", Args: asUsage(cobra.MaximumNArgs(1))}
+	cmd := &cobra.Command{Use: "list [DEVICE]", Short: "List refused points, the newest first", Args: atMost(1)}
 	p := addPaging(cmd, 50)
 	list := listing[api.Deadletter]{
 		path: "/deadletters", items: "deadletters", head: []string{"ID", "REFUSED", "DEVICE", "REASON", "LINE"},

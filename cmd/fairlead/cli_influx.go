@@ -165,7 +165,7 @@ func newInfluxLoad() *cobra.Command {
 		Use: "load [FILE]", Short: "Write line protocol (times in nanoseconds) from FILE, or what is piped in, straight to the store",
 		Long: "For moving history from one store to another: fairlead influx export | fairlead influx load --config new.yaml\n" +
 			"The points do not go through the hub: nothing is checked but by the store. For the telemetry of devices use fairlead import.",
-		Args: asUsage(cobra.MaximumNArgs(1)),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.settings()
 			if err != nil {

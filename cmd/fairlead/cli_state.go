@@ -14,7 +14,7 @@ import (
 )
 
 func newStateCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "state", Short: "What a device shall be, what it says it is, and where the two differ", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "state", Short: "What a device shall be, what it says it is, and where the two differ", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
 	cmd.AddCommand(stateGet(f), stateSet(f))
 	return cmd

@@ -27,7 +27,7 @@ func newTailCommand() *cobra.Command {
 	var events string
 	var count int
 	cmd := &cobra.Command{
-		Use: "tail [DEVICE ...]", Short: "Follow live events of some or all devices",
+		Use: "tail [DEVICE ...]", Short: "Follow live events of some or all devices", Args: atLeast(0),
 		Long: "Tail prints presence, telemetry, command and state events as they come. When the link breaks it says so and\nconnects again; events meanwhile are not shown.",
 	}
 	f := addClientFlags(cmd)

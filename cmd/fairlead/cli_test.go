@@ -257,6 +257,45 @@ func TestUnknownCommands(t *testing.T) {
 	}
 }
 
+// Every command calls a wrong flag, a word too many and an empty word a usage error, and asks the hub nothing.
+func TestUsageErrors(t *testing.T) {
+	s := &script{}
+	srv := httptest.NewTLSServer(s)
+	defer srv.Close()
+	for _, args := range [][]string{
+		{"--nope"},
+		{"serve", "extra"},
+		{"serve", "--nope"},
+		{"sim", "--nope"},
+		{"sim", "extra"},
+		{"demo", "extra"},
+		{"demo", "--nope"},
+		{"config", "--nope"},
+		{"config", "print", "extra"},
+		{"config", "check", "extra"},
+		{"bench", "--nope"},
+		{"bench", "link", "extra"},
+		{"devices", "show", ""},
+		{"devices", "delete", " "},
+		{"devices", "label", "", "a=b"},
+		{"commands", "show", ""},
+		{"jobs", "show", ""},
+		{"keys", "remove", ""},
+		{"operators", "remove", ""},
+		{"enrollments", "delete", ""},
+		{"state", "get", ""},
+		{"tail", ""},
+		{"trace", ""},
+		{"query", "pump-7", ""},
+		{"types", "forget", "env", ""},
+	} {
+		code, stdout, stderr := runCLI(t, srv, args...)
+		if code != exitUsage || stdout != "" || stderr == "" || strings.Contains(stderr, "unknown command") || s.request != nil {
+			t.Errorf("%q: exit code %d, %q, %q, asked the hub: %v", args, code, stdout, stderr, s.request != nil)
+		}
+	}
+}
+
 // A demo without its fleet would look like a hub that devices cannot reach.
 func TestDemoWithFewerThanNoDevices(t *testing.T) {
 	srv := httptest.NewTLSServer(&script{})

@@ -25,7 +25,7 @@ which no replay mends because their times stay in the old shard. So set and forg
 }
 
 func typesList(f *clientFlags) *cobra.Command {
-	cmd := &cobra.Command{Use: "list [MEASUREMENT]", Short: "List types, of one measurement or of all", Args: asUsage(cobra.MaximumNArgs(1))}
+	cmd := &cobra.Command{Use: "list [MEASUREMENT]", Short: "List types, of one measurement or of all", Args: atMost(1)}
 	p := addPaging(cmd, 1000)
 	list := listing[api.FieldType]{
 		path: "/types", items: "types", head: []string{"MEASUREMENT", "FIELD", "TYPE"},

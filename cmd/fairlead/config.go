@@ -16,7 +16,7 @@ func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check or print the configuration"}
 	cmd.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration file")
 	check := &cobra.Command{
-		Use: "check", Short: "Report every fault of the configuration", Args: cobra.NoArgs,
+		Use: "check", Short: "Report every fault of the configuration", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := configs.Load(file, os.Environ())
 			if err != nil {
@@ -30,7 +30,7 @@ func newConfigCommand() *cobra.Command {
 		},
 	}
 	show := &cobra.Command{
-		Use: "print", Short: "Print the configuration as it is in force, secrets hidden", Args: cobra.NoArgs,
+		Use: "print", Short: "Print the configuration as it is in force, secrets hidden", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if sample {
 				_, err := cmd.OutOrStdout().Write(configs.Sample)

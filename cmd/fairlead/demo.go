@@ -31,7 +31,7 @@ const demoPlugs = 3
 func newDemoCommand() *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Run a hub and a simulated fleet, with nothing to set up", Args: cobra.NoArgs,
+		Use: "demo", Short: "Run a hub and a simulated fleet, with nothing to set up", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.devices < 0 {
 				return usage("--devices %d: want 0 or more", f.devices)

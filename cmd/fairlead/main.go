@@ -49,6 +49,7 @@ func newRootCommand() *cobra.Command {
 		newStateCommand(), newTypesCommand(), newDeadlettersCommand(), newBridgeCommand(), newEnrollmentsCommand(), newKeysCommand(), newOperatorsCommand(), newAuditCommand(), newBenchCommand(),
 		newImportCommand(), newExportCommand(), newInfluxCommand(),
 	)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	refuseUnknown(root)
 	return root
 }

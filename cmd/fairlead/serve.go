@@ -30,7 +30,7 @@ type serveFlags struct{ config, data, listen, ready string }
 func newServeCommand() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Run the hub", Args: cobra.NoArgs,
+		Use: "serve", Short: "Run the hub", Args: exactArgs(0),
 		Example: "  fairlead serve\n  fairlead serve --config fairlead.yaml --data /var/lib/fairlead",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.load()

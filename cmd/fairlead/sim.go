@@ -63,7 +63,7 @@ has acked it, sends it again after a break of the link, and carries out commands
   fairlead sim --url https://hub:8443 --ca ca.pem --devices 100 --faults refuse=5%,drop=2%,delay=3s@20%
   fairlead sim --ready-file ready.json --devices 5 --enroll "$(fairlead enrollments create --devices 5)"
   fairlead sim --mqtt tcp://127.0.0.1:1883 --plugs 3`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("devices") && (len(f.replays) > 0 || f.plugs > 0) {
 				f.devices = 0
