@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead-hub/fairlead/commands/console"
 	"github.com/fairlead-hub/fairlead/internal/problem"
+	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
 const (
@@ -311,14 +312,9 @@ func (h *hub) listDevices(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func matches(labels map[string]string, selector string) bool {
-	for term := range strings.SplitSeq(selector, ",") {
-		name, text, _ := strings.Cut(term, "=")
-		if term != "" && labels[name] != text {
-			return false
-		}
-	}
-	return true
+func matches(labels map[string]string, text string) bool {
+	s, err := selector.Parse(text)
+	return err == nil && s.Match(labels)
 }
 
 func (h *hub) showDevice(w http.ResponseWriter, r *http.Request) {

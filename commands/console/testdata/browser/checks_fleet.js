@@ -47,6 +47,10 @@ check('fleet filters by words, selector and status', async (bench) => {
   await page.click('#row-plug-1 .label');
   await page.waitForFunction(() => document.querySelectorAll('.rows .row').length === 1);
   wantEqual(await rows(page), ['plug-1'], 'by a label clicked');
+  await page.fill('input[name=selector]', '');
+  await page.click('#row-hostile-1 .label[title^="Only name="]');
+  await page.waitForFunction(() => document.querySelectorAll('.rows .row').length === 1);
+  wantEqual(await rows(page), ['hostile-1'], 'by a label whose value has signs of the selectors');
   clean(page, { allow: [refused] });
 });
 

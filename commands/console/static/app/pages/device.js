@@ -8,6 +8,7 @@ import { ago, dateAndTime, fieldNamer, value } from '../format.js';
 import { on, values } from '../live.js';
 import { useOrders } from '../orders.js';
 import { Link } from '../route.js';
+import { labelTerm } from '../selector.js';
 import { Topic, useClock, useTopic } from '../topic.js';
 import { Charts, plottable } from '../parts/charts.js';
 import { CommandForm } from '../parts/commandform.js';
@@ -115,7 +116,7 @@ function About({ device, now }) {
   const labels = Object.entries(device.labels ?? {});
   return html`<dl class="facts">${facts.map(([name, text, kind, title]) => html`<div key=${name}><dt>${name}</dt><dd class=${kind} title=${title}>${text}</dd></div>`)}
     ${labels.length > 0 && html`<div><dt>Labels</dt><dd class="label-list">${labels.map(([name, text]) => html`<${Link} key=${name} class="label"
-      to=${`?selector=${encodeURIComponent(`${name}=${text}`)}`}><i>${name}</i>${text}<//>`)}</dd></div>`}</dl>`;
+      to=${`?selector=${encodeURIComponent(labelTerm([name, text]))}`}><i>${name}</i>${text}<//>`)}</dd></div>`}</dl>`;
 }
 
 function Latest({ device, now }) {

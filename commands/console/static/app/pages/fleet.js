@@ -5,6 +5,7 @@ import { fleet, measured, mostDevices } from '../fleet.js';
 import { ago, count, dateAndTime, fieldNamer, plural, value } from '../format.js';
 import { values } from '../live.js';
 import { devicePath, Link, location } from '../route.js';
+import { withLabel } from '../selector.js';
 import { sift } from '../sift.js';
 import { useClock, useTopic } from '../topic.js';
 import { Fault, Waiting } from '../parts/notice.js';
@@ -47,7 +48,7 @@ export function FleetPage() {
         onOpen=${(device) => location.go(devicePath(device.id))} onWindow=${onWindow}
         header=${html`<${Header} filter=${filter} setPart=${setPart} />`}>
         ${(device) => html`<${Row} device=${device} rev=${device.rev} seen=${ago(device.last_seen, hubNow())}
-          onLabel=${(label) => setFilter((before) => ({ ...before, selector: addLabel(before.selector, label) }))} />`}
+          onLabel=${(label) => setFilter((before) => ({ ...before, selector: withLabel(before.selector, label) }))} />`}
       <//>
       ${fleet.state === 'ready' && !rows.length && html`<${Nobody} filter=${filter} clear=${() => setFilter(() => noFilter)} />`}`}
   </div>`;
@@ -101,12 +102,6 @@ function useRowHeight() {
     return () => narrow.removeEventListener('change', change);
   }, [narrow]);
   return height;
-}
-
-export function addLabel(selector, [name, text]) {
-  const term = `${name}=${text}`;
-  const terms = selector.split(',').map((t) => t.trim()).filter(Boolean);
-  return terms.includes(term) ? selector : [...terms, term].join(',');
 }
 
 function Statuses({ counts, chosen, choose }) {
