@@ -32,7 +32,7 @@ func newTailCommand() *cobra.Command {
 	}
 	f := addClientFlags(cmd)
 	cmd.Flags().StringVar(&events, "events", "presence,telemetry,command,state", "kinds of events, joined by commas (of named devices also trace)")
-	cmd.Flags().IntVarP(&count, "count", "n", 0, "stop after so many events")
+	cmd.Flags().IntVarP(&count, "count", "n", 0, "stop after so many lines")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := f.client()
 		if err != nil {
@@ -166,6 +166,7 @@ func (t *tail) show(data []byte) error {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read event: %w", err)
 	}
+	lines := 1
 	switch {
 	case e.Event == "subscribed":
 		t.up = true
@@ -187,9 +188,15 @@ func (t *tail) show(data []byte) error {
 		}
 		t.frame(f, e.Dropped)
 	default:
+		if t.bounded { // one event may hold several points
+			e.Points = e.Points[:min(len(e.Points), t.left)]
+		}
+		if e.Event == "telemetry" {
+			lines = len(e.Points)
+		}
 		t.line(&e, data)
 	}
-	if t.left--; t.bounded && t.left <= 0 {
+	if t.left -= lines; t.bounded && t.left <= 0 {
 		return errEnough
 	}
 	return nil

@@ -207,6 +207,7 @@ func TestTextOfDevicesCannotDriveTheTerminal(t *testing.T) {
 
 // The link breaks; tail says so and goes on where it can.
 func TestTailConnectsAgain(t *testing.T) {
+	const point = `{"measurement":"env","time":1,"fields":{"temp":1.5}}`
 	times := 0
 	upgrader := websocket.Upgrader{Subprotocols: []string{api.LiveProtocol}}
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -219,15 +220,15 @@ func TestTailConnectsAgain(t *testing.T) {
 		if _, _, err := conn.ReadMessage(); err != nil {
 			return
 		}
-		for _, frame := range []string{`{"event":"subscribed","events":["telemetry"]}`, `{"event":"telemetry","device":"pump-7","points":[{"measurement":"env","time":1,"fields":{"temp":1.5}}]}`} {
+		for _, frame := range []string{`{"event":"subscribed","events":["telemetry"]}`, `{"event":"telemetry","device":"pump-7","points":[` + point + `,` + point + `]}`} {
 			if conn.WriteMessage(websocket.TextMessage, []byte(frame)) != nil {
 				return
 			}
 		}
 	}))
 	defer srv.Close()
-	code, out, errs := runCLI(t, srv, "tail", "-n", "2", "pump-7")
-	if code != 0 || strings.Count(out, "pump-7 env temp=1.5") != 2 || !strings.Contains(errs, "link lost") || times != 2 {
+	code, out, errs := runCLI(t, srv, "tail", "-n", "3", "pump-7") // the last in the middle of an event
+	if code != 0 || strings.Count(out, "pump-7 env temp=1.5") != 3 || !strings.Contains(errs, "link lost") || times != 2 {
 		t.Errorf("exit %d after %d links\n%s%s", code, times, out, errs)
 	}
 }
