@@ -44,11 +44,14 @@ const replayWait = 5 * time.Minute
 func deadlettersReplay(f *clientFlags) *cobra.Command {
 	var device string
 	cmd := &cobra.Command{
-		Use: "replay [ID...]", Short: "Put refused points back: those named, those of a device, or all",
+		Use: "replay [ID...]", Short: "Put refused points back: those named, those of a device, or all", Args: atLeast(0),
 		Example: "  fairlead deadletters replay --device pump-7",
 	}
 	cmd.Flags().StringVar(&device, "device", "", "all of this device")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("device") && device == "" {
+			return usage("--device is empty; leave it out to replay all")
+		}
 		ids := make([]uint64, len(args))
 		for i, text := range args {
 			id, err := strconv.ParseUint(text, 10, 64)

@@ -158,7 +158,7 @@ func enrollmentsPending(f *clientFlags) *cobra.Command {
 
 func enrollmentsApprove(f *clientFlags) *cobra.Command {
 	var all bool
-	cmd := &cobra.Command{Use: "approve DEVICE ... | --all", Short: "Let devices that wait come on line"}
+	cmd := &cobra.Command{Use: "approve DEVICE ... | --all", Short: "Let devices that wait come on line", Args: atLeast(0)}
 	cmd.Flags().BoolVar(&all, "all", false, "all that wait now")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) > 0) {

@@ -188,10 +188,10 @@ func (t *tail) show(data []byte) error {
 		}
 		t.frame(f, e.Dropped)
 	default:
-		if t.bounded { // one event may hold several points
-			e.Points = e.Points[:min(len(e.Points), t.left)]
-		}
-		if e.Event == "telemetry" {
+		if e.Event == "telemetry" { // it may hold several points
+			if t.bounded {
+				e.Points = e.Points[:min(len(e.Points), t.left)]
+			}
 			lines = len(e.Points)
 		}
 		t.line(&e, data)

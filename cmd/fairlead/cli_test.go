@@ -288,6 +288,9 @@ func TestUsageErrors(t *testing.T) {
 		{"tail", ""},
 		{"trace", ""},
 		{"query", "pump-7", ""},
+		{"enrollments", "approve", ""},
+		{"deadletters", "replay", ""},
+		{"deadletters", "replay", "--device", ""},
 		{"types", "forget", "env", ""},
 	} {
 		code, stdout, stderr := runCLI(t, srv, args...)

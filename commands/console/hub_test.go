@@ -286,9 +286,9 @@ func (h *hub) signOut(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *hub) listDevices(w http.ResponseWriter, r *http.Request) {
-	selector := r.FormValue("selector")
-	if strings.HasSuffix(selector, "==") {
-		problem.New(http.StatusBadRequest, "invalid_selector", "the selector ends where a value was expected").
+	asked, err := selector.Parse(r.FormValue("selector"))
+	if err != nil {
+		problem.New(http.StatusBadRequest, "invalid_selector", err.Error()).
 			WithPath("selector").WithHint("write it like site=plant-7,room=b2").Write(w)
 		return
 	}
@@ -300,7 +300,7 @@ func (h *hub) listDevices(w http.ResponseWriter, r *http.Request) {
 	h.reply(w, func() any {
 		page := []*device{}
 		for _, id := range slices.Sorted(maps.Keys(h.devices)) {
-			if id <= cursor || !matches(h.devices[id].Labels, selector) {
+			if id <= cursor || !asked.Match(h.devices[id].Labels) {
 				continue
 			}
 			if len(page) == limit {
@@ -310,11 +310,6 @@ func (h *hub) listDevices(w http.ResponseWriter, r *http.Request) {
 		}
 		return object{"devices": page}
 	})
-}
-
-func matches(labels map[string]string, text string) bool {
-	s, err := selector.Parse(text)
-	return err == nil && s.Match(labels)
 }
 
 func (h *hub) showDevice(w http.ResponseWriter, r *http.Request) {

@@ -163,7 +163,7 @@ func parseTerm(s string) (term, error) {
 }
 
 func malformed(s string) error {
-	return fmt.Errorf(`selector term "%s": want key=value, key!=value, key in (a,b), key notin (a,b), key or !key; in a value write \ before , = ( ) and \`,
+	return fmt.Errorf(`selector term %#q: want key=value, key!=value, key in (a,b), key notin (a,b), key or !key; in a value write \ before , = ( ) and \`,
 		show(s, `\`))
 }
 
