@@ -33,8 +33,9 @@ type outgoing struct {
 	props  []*proposal
 	size   int
 
-	seq uint64 // once it is there
-	err error  // once it was refused
+	seq     uint64 // once it is there
+	err     error  // once it was refused
+	unclear bool   // an answer of the server was lost: it may be there already
 }
 
 // committer is the group commit: while one commit is being synced, the next fills. One commit is in flight at a time,
@@ -228,7 +229,7 @@ func (k *committer) ripeLocked(all bool) func(*proposal) bool {
 }
 
 // publish gives every message its place or its refusal. What became unclear, because an answer of the server was
-// lost, is published again until it is clear: the log's readers count a message once.
+// lost, is published again until it is clear: the log's readers count a message once. A refusal does not make it clear.
 func (k *committer) publish(ctx context.Context, out []*outgoing) {
 	todo := make([]*nats.Msg, 0, len(out))
 	left := make([]*outgoing, 0, len(out))
@@ -250,6 +251,7 @@ func (k *committer) publish(ctx context.Context, out []*outgoing) {
 		n := 0
 		for i, o := range left {
 			if o.seq == 0 && o.err == nil {
+				o.unclear = true
 				left[n], todo[n] = o, clean(todo[i])
 				n++
 			}
@@ -263,7 +265,7 @@ func (k *committer) publish(ctx context.Context, out []*outgoing) {
 			backoff = min(2*backoff, maxBackoff)
 		case <-ctx.Done():
 			for _, o := range left {
-				o.err = fmt.Errorf("%w: the log did not answer", ErrClosed)
+				o.err = fmt.Errorf("%w: the log did not answer", ErrUnclear)
 			}
 			return
 		}
@@ -296,7 +298,7 @@ func (k *committer) batch(ctx context.Context, msgs []*nats.Msg, out []*outgoing
 		case err == nil:
 			o.seq = ack.Sequence - uint64(len(out)-1-i)
 		case bus.IsFull(err):
-			o.err = refusal(err)
+			o.refused(err)
 		}
 	}
 }
@@ -307,7 +309,7 @@ func (k *committer) single(ctx context.Context, msgs []*nats.Msg, out []*outgoin
 	for i, m := range msgs {
 		ack, err := k.js.PublishMsgAsync(m)
 		if err != nil {
-			out[i].err = refusal(err)
+			out[i].refused(err)
 			continue
 		}
 		acks[i] = ack
@@ -320,10 +322,17 @@ func (k *committer) single(ctx context.Context, msgs []*nats.Msg, out []*outgoin
 		case ok := <-ack.Ok():
 			out[i].seq = ok.Sequence
 		case err := <-ack.Err():
-			out[i].err = refusal(err)
+			out[i].refused(err)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// refused notes why o is not in the log, if that is certain.
+func (o *outgoing) refused(err error) {
+	if !o.unclear {
+		o.err = refusal(err)
 	}
 }
 

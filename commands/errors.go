@@ -36,6 +36,8 @@ var (
 	ErrLogFull = errors.New("command log is full")
 	// ErrClosed says that the router is stopping: nothing was recorded.
 	ErrClosed = errors.New("commands are stopping")
+	// ErrUnclear says that the router stopped before the log answered: what was asked for may have been recorded.
+	ErrUnclear = errors.New("it is not known whether this was recorded")
 	// ErrUnsupported is what a Link returns when the device can never be asked that, as a bridged one of another kind. The
 	// command is then rejected.
 	ErrUnsupported = errors.New("the device cannot be asked that")

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Open returns how many commands are in memory as open, and how many pipes there are.
@@ -91,6 +94,15 @@ func (r *Router) CheckParams(schema, params string) error {
 func (r *Router) Trim(ctx context.Context) error {
 	_, err := r.history.trim(ctx, r.pinned())
 	return err
+}
+
+// Record publishes one event as the group commit does, and returns its place or why it has none.
+func Record(ctx context.Context, js jetstream.JetStream, device string) (uint64, error) {
+	nothing := func([]*outgoing) {}
+	k := newCommitter(js, nil, "n1/run", newMetrics(prometheus.NewRegistry(), func() float64 { return 0 }), nothing, nothing)
+	o := &outgoing{device: device, msg: message{From: k.from, N: 1, Events: []entry{{Kind: cancel}}}}
+	k.publish(ctx, []*outgoing{o})
+	return o.seq, o.err
 }
 
 // Waiting is an event that waits for a commit.

@@ -29,7 +29,7 @@ var reasons = map[error]string{
 	ErrUnknownDevice: "unknown_device", ErrUnknownCommand: "unknown_command", ErrInvalidRequest: "invalid_request",
 	ErrInvalidParams: "invalid_params", ErrConfirmRequired: "confirm_required", ErrOffline: "offline",
 	ErrQueueFull: "queue_full", ErrOverloaded: "overloaded", ErrKeyReused: "key_reused", ErrLogFull: "log_full",
-	ErrClosed: "closed", ErrHeld: "held",
+	ErrClosed: "closed", ErrUnclear: "unclear", ErrHeld: "held",
 }
 
 const (

@@ -82,6 +82,7 @@ var refusals = []struct{ from, to error }{
 	{commands.ErrFinal, api.ErrCommandEnded},
 	{commands.ErrLogFull, api.ErrUnavailable},
 	{commands.ErrClosed, api.ErrUnavailable},
+	{commands.ErrUnclear, api.ErrOutcomeUnknown},
 }
 
 func refusal(err error) error {

@@ -44,6 +44,7 @@ var (
 	ErrHubKeyMints        = errors.New("new tokens are signed with this key")
 	ErrTooManyHubKeys     = errors.New("the hub has as many keys as it may")
 	ErrUnavailable        = errors.New("a part of the hub that this needs cannot serve now")
+	ErrOutcomeUnknown     = errors.New("the hub stopped before it was known whether this was recorded")
 )
 
 // The refusals of the API's own parts.
@@ -118,6 +119,7 @@ var outcomes = []outcome{
 	{ErrStateTooLarge, http.StatusRequestEntityTooLarge, "state_too_large", "a state document has at most 32 KiB"},
 	{ErrInvalidCursor, http.StatusBadRequest, "invalid_cursor", "start again without a cursor"},
 	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "try again; /readyz on the admin listener says what is wrong"},
+	{ErrOutcomeUnknown, http.StatusServiceUnavailable, "outcome_unknown", "it may have been recorded: read the resource, or repeat with the same Idempotency-Key"},
 	{ErrOperatorNotFound, http.StatusNotFound, "operator_not_found", "list operators with GET /api/v1/operators"},
 	{ErrOperatorExists, http.StatusConflict, "operator_exists", "choose another name, or mint a token for this operator"},
 	{ErrTooManyOperators, http.StatusConflict, "too_many_operators", "remove operators who are gone"},
