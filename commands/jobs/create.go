@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -237,9 +238,7 @@ func (j *Jobs) forget(ctx context.Context, id string) error {
 	if err := j.store.forget(ctx, id); err != nil {
 		return err
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.known, id)
+	j.forgotten(id, math.MaxUint64)
 	return nil
 }
 

@@ -1,6 +1,12 @@
 package jobs
 
-import "time"
+import (
+	"context"
+	"time"
+)
+
+// Forget removes an ended job, as happens when its time is over.
+func (j *Jobs) Forget(ctx context.Context, id string) error { return j.forget(ctx, id) }
 
 // Rate is the rate after a number of devices.
 func (r Rollout) Rate(started int) float64 { return r.rate(started) }

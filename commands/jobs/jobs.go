@@ -135,6 +135,15 @@ func (j *Jobs) takeProgress(id string, p progress, rev uint64) {
 	}
 }
 
+// forgotten forgets what was known of a job before revision rev: one of the same key may have been made since.
+func (j *Jobs) forgotten(id string, rev uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e := j.known[id]; e != nil && e.rev < rev {
+		delete(j.known, id)
+	}
+}
+
 // view is a job with its counts.
 func (e *entry) view() Job {
 	v := e.job

@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fairlead-hub/fairlead/commands"
 	"github.com/fairlead-hub/fairlead/commands/jobs"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
+	"github.com/fairlead-hub/fairlead/internal/bus"
 )
 
 // most is a fleet of which 8 % fail.
@@ -122,6 +125,58 @@ func TestDriverGoesOnAfterAnother(t *testing.T) {
 		t.Errorf("ended as %+v", job)
 	}
 	h.agree(t, job)
+}
+
+func TestForgottenJobIsGoneOnEveryNode(t *testing.T) {
+	f := newFleet(t, 5, fine)
+	b, err := openBus(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	h, err := startHub(b, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.stop() }()
+	other, stop, err := startJobs(b, h.router, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stop() }()
+	const again = "again"
+	job := h.until(t, h.create(t, jobs.Request{IdempotencyKey: again}).ID, over)
+	seen := func(present bool) {
+		t.Helper()
+		ctx := within(t)
+		for {
+			_, err := other.Find(ctx, job.ID)
+			if present && err == nil || !present && errors.Is(err, jobs.ErrNotFound) {
+				return
+			}
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("the other node: %v, want the job there: %t", err, present)
+			}
+		}
+	}
+	seen(true)
+	if err := h.Forget(within(t), job.ID); err != nil {
+		t.Fatal(err)
+	}
+	seen(false)
+	kv, err := b.Bucket(within(t), bus.BucketJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := kv.Keys(within(t)); !errors.Is(err, jetstream.ErrNoKeysFound) {
+		t.Errorf("left in the bucket: %q, %v", keys, err)
+	}
+	if job = h.until(t, h.create(t, jobs.Request{IdempotencyKey: again}).ID, over); job.Counts["succeeded"] != 5 {
+		t.Errorf("made again with the same key: %+v", job)
+	}
+	seen(true)
 }
 
 func TestPauseResumeCancel(t *testing.T) {

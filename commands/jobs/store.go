@@ -129,7 +129,15 @@ func (s *store) forgetDevices(ctx context.Context, id, list string) error {
 	return s.bus.Forget(ctx, bus.BucketJobs, key(id, devicesKey, list, ">"))
 }
 
-// forget removes all of a job.
+// forget removes all of a job, the record last: every node is told of that, and if this one dies before it is done again.
 func (s *store) forget(ctx context.Context, id string) error {
-	return s.bus.Forget(ctx, bus.BucketJobs, id+".>")
+	for _, keys := range []string{key(id, devicesKey, ">"), key(id, resultsKey, ">"), key(id, progressKey)} {
+		if err := s.bus.Forget(ctx, bus.BucketJobs, keys); err != nil {
+			return err
+		}
+	}
+	if err := s.kv.Purge(ctx, key(id, jobKey), jetstream.PurgeTTL(bus.MarkerTTL)); err != nil {
+		return fmt.Errorf("forget job %s: %w", id, err)
+	}
+	return nil
 }

@@ -60,16 +60,17 @@ func signal(c chan struct{}) {
 
 func (j *Jobs) heard(e jetstream.KeyValueEntry) {
 	id, kind, _ := strings.Cut(e.Key(), ".")
-	if e.Operation() != jetstream.KeyValuePut {
-		return
-	}
-	switch kind {
-	case jobKey:
+	switch {
+	case e.Operation() != jetstream.KeyValuePut:
+		if kind == jobKey {
+			j.forgotten(id, e.Revision())
+		}
+	case kind == jobKey:
 		var job Job
 		if json.Unmarshal(e.Value(), &job) == nil && job.ID == id {
 			j.take(id, &job, e.Revision())
 		}
-	case progressKey:
+	case kind == progressKey:
 		var p progress
 		if json.Unmarshal(e.Value(), &p) == nil {
 			j.takeProgress(id, p, e.Revision())

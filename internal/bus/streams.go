@@ -36,6 +36,9 @@ type Sizes struct {
 	CommandsKeep   time.Duration
 }
 
+// MarkerTTL is how long a bucket says what was forgotten of it, to nodes that were away meanwhile.
+const MarkerTTL = 24 * time.Hour
+
 // DefaultCommandsBytes is the room for commands and their events if none is asked for.
 const DefaultCommandsBytes = 1 << 30
 
@@ -111,7 +114,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 		{Bucket: BucketTypes, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketHub, MaxBytes: bucketBytes, History: 1},
 		{Bucket: BucketControl, MaxBytes: controlBytes, History: 1, TTL: controlKeep},
-		{Bucket: BucketJobs, MaxBytes: bucketBytes, History: 1, MaxValueSize: maxJobValue},
+		{Bucket: BucketJobs, MaxBytes: bucketBytes, History: 1, MaxValueSize: maxJobValue, LimitMarkerTTL: MarkerTTL},
 		{Bucket: BucketEnrolls, MaxBytes: enrollBytes, History: 1, MaxValueSize: maxEnrollValue},
 		{Bucket: BucketPresence, MaxBytes: presenceBytes, History: 1, Storage: jetstream.MemoryStorage},
 		{Bucket: BucketLeases, MaxBytes: 1 << 20, History: 1, Storage: jetstream.MemoryStorage, TTL: leaseTTL},
