@@ -171,8 +171,8 @@ func dotted(path string) string {
 		if _, err := strconv.ParseUint(part, 10, 32); err == nil {
 			out += "[" + part + "]"
 		} else {
-			out = join(out, part)
+			out += "." + part
 		}
 	}
-	return out
+	return strings.TrimPrefix(out, ".")
 }

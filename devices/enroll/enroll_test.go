@@ -401,6 +401,10 @@ func TestRefusedEnrollments(t *testing.T) {
 	}
 	now := time.Now().Unix()
 	flipped := secret[:len(secret)-1] + string(secret[len(secret)-1]^1)
+	good, err := json.Marshal(with())
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		name   string
 		body   any
@@ -410,6 +414,7 @@ func TestRefusedEnrollments(t *testing.T) {
 		{"no JSON", "hello", 400, "invalid_body"},
 		{"two objects", "{}{}", 400, "invalid_body"},
 		{"an array", "[]", 400, "invalid_body"},
+		{"an id twice", `{"id":"pump-1",` + string(good[1:]), 400, "invalid_body"},
 		{"too long", strings.Repeat(" ", 17<<10), 413, "body_too_big"},
 		{"no secret", with("secret", nil), 400, "invalid_body"},
 		{"wrong secret", with("secret", flipped), 401, "enrollment_refused"},

@@ -1,7 +1,6 @@
 package enroll
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"github.com/fairlead-hub/fairlead/devices/auth"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/problem"
+	"github.com/fairlead-hub/fairlead/internal/strictjson"
 )
 
 // Request is what a device sends.
@@ -31,9 +31,12 @@ type Request struct {
 // parse reads a request. Unknown members are ignored, as everywhere in the device protocol; one that comes twice is not.
 func parse(data []byte) (*Request, *problem.Document) {
 	r := &Request{}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(r); err != nil || dec.InputOffset() != int64(len(bytes.TrimRight(data, " \t\r\n"))) {
-		return nil, problem.New(http.StatusBadRequest, codeBody, "the body is not the JSON object that is wanted")
+	if err := strictjson.DecodeOpen(data, r); err != nil {
+		doc := problem.New(http.StatusBadRequest, codeBody, err.Error())
+		if fault := (*strictjson.Fault)(nil); errors.As(err, &fault) {
+			doc = doc.WithPath(fault.Path)
+		}
+		return nil, doc
 	}
 	switch {
 	case r.Secret == "":

@@ -1,11 +1,12 @@
 package wire
 
 import (
-	"encoding/json"
-	"fmt"
+	"errors"
 	"math"
 	"time"
 	"unicode/utf8"
+
+	"github.com/fairlead-hub/fairlead/internal/strictjson"
 )
 
 // Frame is one decoded frame of a device: *Telemetry, *Hello, *Answer, *StateReport or *TokenRenewal.
@@ -276,8 +277,12 @@ func decodeOther(kind string, data []byte) (Frame, error) {
 	default:
 		return nil, &UnknownType{Type: kind[:min(len(kind), 64)]}
 	}
-	if err := json.Unmarshal(data, f); err != nil {
-		return nil, &Reject{Code: InvalidFrame, Message: fmt.Sprintf("%s frame: %v", kind, err)}
+	if err := strictjson.DecodeOpen(data, f); err != nil {
+		rej := &Reject{Code: InvalidFrame, Message: kind + " frame: " + err.Error()}
+		if fault := (*strictjson.Fault)(nil); errors.As(err, &fault) {
+			rej.Path = fault.Path
+		}
+		return nil, rej
 	}
 	if a, ok := f.(*Answer); ok && a.ID == "" {
 		return nil, &Reject{Code: InvalidFrame, Message: kind + " frame: id is missing", Path: "id"}

@@ -105,7 +105,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"bad UTF-8":          {"{\"type\":\"telemetry\",\"fields\":{\"a\":\"\xff\"}}", wire.InvalidJSON, "", 0},
 		"deep":               {`{"type":"telemetry","x":` + deep, wire.InvalidJSON, "", 0},
 		"answer without id":  {`{"type":"result","ok":true}`, wire.InvalidFrame, "id", 0},
-		"hello shape":        {`{"type":"hello","firmware":1}`, wire.InvalidFrame, "", 0},
+		"hello shape":        {`{"type":"hello","firmware":1}`, wire.InvalidFrame, "firmware", 0},
+		"hello's commands":   {`{"type":"hello","commands":[{"name":"a"},{"name":3}]}`, wire.InvalidFrame, "commands[1].name", 0},
+		"answer twice":       {`{"type":"result","id":"c","ok":false,"ok":true}`, wire.InvalidFrame, "ok", 0},
+		"progress":           {`{"type":"progress","id":"c","percent":1e400}`, wire.InvalidFrame, "percent", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var d wire.Decoder
