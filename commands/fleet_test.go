@@ -58,7 +58,8 @@ type fleet struct {
 	specs   map[string]wire.CommandSpec
 	epoch   uint64
 	running sync.WaitGroup
-	fail    error // of every delivery
+	fail    error  // of every delivery
+	linger  func() // before a delivery returns
 
 	approve []configs.Approval
 	labels  map[string]map[string]string
@@ -144,6 +145,9 @@ type sockets struct {
 
 func (s sockets) Deliver(_ context.Context, id string, c wire.Command) (commands.Delivery, error) {
 	f := s.fleet
+	if f.linger != nil {
+		defer f.linger()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a, ok := f.at[id]

@@ -312,6 +312,9 @@ func (r *Router) delivered(p *pipe, t *tracked, w written, d Delivery, err error
 		}
 		e := r.entry(sent, t.id)
 		e.Session, e.Epoch, e.Attempt, e.Try = d.Session, d.Epoch, w.attempt, w.try
+		for _, in := range held {
+			e.Time = min(e.Time, in.entry.Time) // it had left by then
+		}
 		// Whoever asked for now or never waits to hear that it has left.
 		if err := r.propose(&proposal{device: t.device, entry: e}, t.order.OnlineOnly); err != nil {
 			r.log.Debug("record sent", "device_id", t.device, "err", err)

@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -584,5 +585,25 @@ func TestAnswerTwice(t *testing.T) {
 	c := wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded)
 	if got := states(c); len(got) != 4 {
 		t.Errorf("events %v", got)
+	}
+}
+
+// A device may answer before the write of its command has returned. The events' times tell the order in which it happened.
+func TestTimesOfAFastAnswer(t *testing.T) {
+	f := newFleet(t)
+	said := make(chan struct{})
+	f.linger = func() {
+		<-said
+		time.Sleep(3 * time.Millisecond) // times are of milliseconds
+	}
+	r := hub(t, f)
+	f.add("d", func(d *device, c wire.Command) {
+		d.succeed(c.ID)
+		close(said)
+	})
+	f.connect("d", "n1")
+	c := wantFinal(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Succeeded)
+	if !slices.IsSortedFunc(c.Events, func(a, b commands.Event) int { return cmp.Compare(a.Time, b.Time) }) {
+		t.Errorf("times go back: %s", show(c))
 	}
 }
