@@ -373,6 +373,27 @@ func TestSchemas(t *testing.T) {
 	}
 }
 
+func TestSpecsThatCannotBeUsed(t *testing.T) {
+	r := hub(t, newFleet(t))
+	specs := func(schema string) []wire.CommandSpec {
+		return []wire.CommandSpec{{Name: "plain"}, {Name: "go", Params: json.RawMessage(`{"type":"object"}`)}, {Name: "stop", Params: json.RawMessage(schema)}}
+	}
+	for schema, says := range map[string]string{
+		`{"properties":{"a":{"minimum":1}}}`:            "",
+		`{"properties":{"a":{"type":"banana"}}}`:        "schema: /properties/a/type: value must be one of",
+		`{"$ref":"#"}`:                                  `schema: $ref "#" leads in a circle`,
+		`{"$ref":"https://example.com/schema.json"}`:    `leads nowhere inside the schema`,
+		`{"$schema":"https://example.com/own-dialect"}`: "references to elsewhere are not followed",
+	} {
+		for range 2 { // the second time it is known
+			err := r.CheckSpecs(specs(schema))
+			if (err == nil) != (says == "") || err != nil && (!strings.HasPrefix(err.Error(), "commands[2].params") || !strings.Contains(err.Error(), says)) {
+				t.Errorf("%s: %v; want %q", schema, err, says)
+			}
+		}
+	}
+}
+
 func TestManyQueued(t *testing.T) {
 	// Many devices off line with 10 commands each, some of which expire; then all come at once.
 	const devices, each, drain = manyDevices, 10, 20

@@ -13,6 +13,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	faults "github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 // schemas are the compiled JSON Schemas of announced commands, the most used of them. Devices of one firmware share
@@ -29,7 +31,8 @@ type schemas struct {
 
 type compiled struct {
 	sum    [sha256.Size]byte
-	schema *jsonschema.Schema // nil: cannot be used
+	schema *jsonschema.Schema
+	err    error // why it cannot be used
 }
 
 func newSchemas(log *slog.Logger) *schemas {
@@ -38,12 +41,9 @@ func newSchemas(log *slog.Logger) *schemas {
 
 // check reports the first fault of params, with its place in the request.
 func (s *schemas) check(schema, params json.RawMessage) error {
-	if len(bytes.TrimSpace(schema)) == 0 {
-		return nil
-	}
-	compiled := s.compiled(schema)
-	if compiled == nil {
-		return nil
+	compiled, err := s.compiled(schema)
+	if compiled == nil || err != nil {
+		return nil //nolint:nilerr // who announced it was told
 	}
 	if len(params) == 0 {
 		params = json.RawMessage("{}") // no parameters
@@ -60,12 +60,17 @@ func (s *schemas) check(schema, params json.RawMessage) error {
 	return describe(fault)
 }
 
-// describe turns the deepest first cause into a place and a sentence.
+// describe tells the deepest first cause.
 func describe(fault *jsonschema.ValidationError) error {
+	at, text := deepest(fault)
+	return &InvalidError{Kind: ErrInvalidParams, Path: "/params" + at, Message: text}
+}
+
+// deepest returns the place of the deepest first cause, a JSON pointer, and a sentence.
+func deepest(fault *jsonschema.ValidationError) (at, text string) {
 	for len(fault.Causes) > 0 {
 		fault = fault.Causes[0]
 	}
-	path := "/params"
 	where := fault.InstanceLocation
 	switch k := fault.ErrorKind.(type) {
 	case *faults.Required:
@@ -74,23 +79,38 @@ func describe(fault *jsonschema.ValidationError) error {
 		where = append(where[:len(where):len(where)], k.Properties[:1]...)
 	}
 	for _, step := range where {
-		path += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step)
+		at += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step)
 	}
-	text := "does not fit"
+	text = "does not fit"
 	if unit := fault.BasicOutput(); unit.Error != nil {
 		text = unit.Error.String()
 	}
-	return &InvalidError{Kind: ErrInvalidParams, Path: path, Message: text}
+	return at, text
 }
 
-// compiled returns the schema ready to use, or nil if it cannot be.
-func (s *schemas) compiled(schema json.RawMessage) *jsonschema.Schema {
+// CheckSpecs reports the first schema of what a device announces that cannot be used. Its commands are taken all the same,
+// with parameters unchecked.
+func (r *Router) CheckSpecs(specs []wire.CommandSpec) error {
+	for i, c := range specs {
+		if _, err := r.schemas.compiled(c.Params); err != nil {
+			return fmt.Errorf("commands[%d].params: %w; what operators send goes unchecked", i, err)
+		}
+	}
+	return nil
+}
+
+// compiled returns the schema ready to use, nil if there is none, or why it cannot be used.
+func (s *schemas) compiled(schema json.RawMessage) (*jsonschema.Schema, error) {
+	if len(bytes.TrimSpace(schema)) == 0 {
+		return nil, nil
+	}
 	sum := sha256.Sum256(schema)
 	s.mu.Lock()
 	if e := s.have[sum]; e != nil {
 		s.used.MoveToFront(e)
 		s.mu.Unlock()
-		return e.Value.(*compiled).schema
+		c := e.Value.(*compiled)
+		return c.schema, c.err
 	}
 	s.mu.Unlock()
 
@@ -101,12 +121,12 @@ func (s *schemas) compiled(schema json.RawMessage) *jsonschema.Schema {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.have[sum] == nil {
-		s.have[sum] = s.used.PushFront(&compiled{sum: sum, schema: ready})
+		s.have[sum] = s.used.PushFront(&compiled{sum, ready, err})
 		if s.used.Len() > maxSchemas {
 			delete(s.have, s.used.Remove(s.used.Back()).(*compiled).sum)
 		}
 	}
-	return ready
+	return ready, err
 }
 
 const schemaURL = "fairlead:params"
@@ -129,7 +149,13 @@ func compile(schema json.RawMessage) (*jsonschema.Schema, error) {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	ready, err := c.Compile(schemaURL)
-	if err != nil {
+	var wrong *jsonschema.SchemaValidationError
+	var fault *jsonschema.ValidationError
+	switch {
+	case errors.As(err, &wrong) && errors.As(wrong.Err, &fault):
+		at, text := deepest(fault)
+		return nil, fmt.Errorf("schema: %s: %s", at, text)
+	case err != nil:
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	return ready, nil

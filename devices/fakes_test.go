@@ -2,6 +2,7 @@ package devices_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/fairlead-hub/fairlead/devices"
@@ -118,6 +119,15 @@ type commandLog struct {
 }
 
 func newCommandLog() *commandLog { return &commandLog{} }
+
+func (l *commandLog) Announced(specs []wire.CommandSpec) error {
+	for _, c := range specs {
+		if string(c.Params) == `{"type":"banana"}` {
+			return errors.New(c.Name + ": banana is no type")
+		}
+	}
+	return nil
+}
 
 func (l *commandLog) Attached(a devices.Attachment) {
 	l.mu.Lock()

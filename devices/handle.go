@@ -40,10 +40,12 @@ func (s *Session) handle(data []byte) {
 		s.answer(f)
 	case *wire.Hello:
 		m.framesIn[frameHello].Inc()
-		s.hello(f)
+		s.traceIn(data, s.hello(f))
+		return
 	case *wire.StateReport:
 		m.framesIn[frameState].Inc()
-		s.report(f)
+		s.traceIn(data, s.report(f))
+		return
 	case *wire.TokenRenewal:
 		m.framesIn[frameToken].Inc()
 		s.traceIn([]byte(`{"type":"token","token":"***"}`), s.renew(f.Token))
@@ -57,8 +59,7 @@ func (s *Session) refuse(data []byte, err error) {
 	var unknown *wire.UnknownType
 	if errors.As(err, &unknown) {
 		s.host.metrics.framesIn[frameUnknown].Inc()
-		s.traceIn(data, "unknown_type")
-		s.note("unknown_type", clip(unknown.Error()))
+		s.traceIn(data, s.note(unknownType, unknown.Error()))
 		return
 	}
 	var rej *wire.Reject
@@ -85,9 +86,22 @@ func (s *Session) reject(data []byte, rej *wire.Reject) {
 	_ = s.send(&r, nil) // the session ends if it cannot be sent
 }
 
-// note sends an error frame.
-func (s *Session) note(code, message string) {
-	_ = s.send(&wire.Error{Code: code, Message: message}, nil) // the session ends if it cannot be sent
+// The codes of error frames.
+const (
+	unknownType   = "unknown_type"
+	invalidHello  = "invalid_hello"
+	invalidSchema = "invalid_schema"
+	stateRefused  = "state_refused"
+	unsupported   = "unsupported"
+)
+
+var errorCodes = []string{unknownType, invalidHello, invalidSchema, stateRefused, unsupported}
+
+// note sends an error frame about a frame of the device, and returns the code, which is the fate of that.
+func (s *Session) note(code, message string) (fate string) {
+	s.host.metrics.errors.WithLabelValues(code).Inc()
+	_ = s.send(&wire.Error{Code: code, Message: clip(message)}, nil) // the session ends if it cannot be sent
+	return code
 }
 
 // clip keeps what a device sent from coming back to it in full.
@@ -232,15 +246,18 @@ func (s *Session) recorded(ans *wire.Answer, err error) {
 	_ = s.send(&wire.Ack{ID: ans.ID}, nil) // a session that has ended gets the answer again
 }
 
-// hello puts what the device says of itself into its record, if that is news.
-func (s *Session) hello(h *wire.Hello) {
+// hello puts what the device says of itself into its record, if that is news, and returns the fate of the frame.
+func (s *Session) hello(h *wire.Hello) (fate string) {
 	if err := checkHello(h); err != nil {
-		s.note("invalid_hello", clip(err.Error()))
-		return
+		return s.note(invalidHello, err.Error())
+	}
+	fate = fateTaken
+	if err := s.host.commands.Announced(h.Commands); err != nil {
+		fate = s.note(invalidSchema, err.Error())
 	}
 	rec, ok := s.host.records.Record(s.device)
 	if !ok || !rec.Clone().apply(h) {
-		return
+		return fate
 	}
 	for i := range h.Commands {
 		h.Commands[i].Params = slices.Clone(h.Commands[i].Params)
@@ -253,18 +270,20 @@ func (s *Session) hello(h *wire.Hello) {
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		s.host.log.Warn("hello not recorded", keyDevice, s.device, keyErr, err)
 	}
+	return fate
 }
 
-func (s *Session) report(f *wire.StateReport) {
+// report hands a reported state over and returns the fate of the frame.
+func (s *Session) report(f *wire.StateReport) (fate string) {
 	if s.host.states == nil {
-		s.note("unsupported", "this hub keeps no state of devices")
-		return
+		return s.note(unsupported, "this hub keeps no state of devices")
 	}
 	r := *f
 	r.Reported = slices.Clone(f.Reported)
 	if err := s.host.states.Reported(s.attachment(), &r); err != nil {
-		s.note("state_refused", clip(err.Error()))
+		return s.note(stateRefused, err.Error())
 	}
+	return fateTaken
 }
 
 // renew takes a fresh token, verified like the one at connect, and returns its fate.

@@ -71,6 +71,7 @@ type metrics struct {
 	ended    *prometheus.CounterVec
 	framesIn [frameKinds]prometheus.Counter
 	rejects  map[wire.Code]prometheus.Counter
+	errors   *prometheus.CounterVec
 	other    prometheus.Counter
 	bytes    prometheus.Counter
 	acks     prometheus.Counter
@@ -114,6 +115,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.rejects[c] = rejects.WithLabelValues(string(c))
 	}
 	m.other = rejects.WithLabelValues("other")
+	m.errors = vec("errors_total", "Error frames sent about frames that are no telemetry, by code.", "code")
+	for _, c := range errorCodes {
+		m.errors.WithLabelValues(c)
+	}
 	for _, c := range refusals {
 		m.refused.WithLabelValues(c)
 	}

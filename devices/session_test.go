@@ -120,6 +120,15 @@ func TestHelloIsRecordedOnce(t *testing.T) {
 	if e, ok := c.read().(*wire.Error); !ok || e.Code != "invalid_hello" {
 		t.Fatalf("got %+v", e)
 	}
+	// What cannot be checked the device is told; the rest of its hello counts.
+	c.send(`{"type":"hello","firmware":"1.5","commands":[{"name":"reboot","params":{"type":"banana"}}]}`)
+	if e, ok := c.read().(*wire.Error); !ok || e.Code != "invalid_schema" || e.Message != "reboot: banana is no type" {
+		t.Fatalf("got %+v", e)
+	}
+	eventually(t, "the hello is in the record", func() bool {
+		r, _ := h.records.Record("pump-7")
+		return r.Firmware == "1.5"
+	})
 }
 
 func TestRejectsAndUnknownTypes(t *testing.T) {

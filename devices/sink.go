@@ -33,6 +33,9 @@ type Attachment struct {
 
 // CommandSink hears of sessions that can take commands, and what devices answer.
 type CommandSink interface {
+	// Announced hears how a device describes its commands. It does not block; an error, which the device is told, says that
+	// the parameters of one cannot be checked.
+	Announced(specs []wire.CommandSpec) error
 	// Attached says that a session is ready to take commands. It does not block.
 	Attached(a Attachment)
 	// Answered hands over an answer. It does not block; recorded is called once with nil when the answer is durable.

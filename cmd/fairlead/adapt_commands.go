@@ -52,6 +52,8 @@ type commandSink struct{ router *commands.Router }
 
 func (s commandSink) Attached(a devices.Attachment) { s.router.Attached(commands.Attachment(a)) }
 
+func (s commandSink) Announced(specs []wire.CommandSpec) error { return s.router.CheckSpecs(specs) }
+
 func (s commandSink) Answered(a devices.Attachment, ans *wire.Answer, recorded func(error)) {
 	s.router.Answered(commands.Attachment(a), ans, recorded)
 }
