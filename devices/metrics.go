@@ -110,7 +110,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for i, name := range frameNames {
 		m.framesIn[i] = frames.WithLabelValues(name)
 	}
-	rejects := vec("rejects_total", "Telemetry frames rejected, by code.", "code")
+	rejects := vec("rejects_total", "Frames rejected, by code.", "code")
 	for _, c := range wire.Codes {
 		m.rejects[c] = rejects.WithLabelValues(string(c))
 	}
