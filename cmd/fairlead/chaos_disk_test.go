@@ -16,7 +16,6 @@ import (
 
 	"github.com/fairlead-hub/fairlead/internal/bus"
 	"github.com/fairlead-hub/fairlead/internal/influxtest"
-	"github.com/fairlead-hub/fairlead/internal/load"
 )
 
 // TestChaosFullDiskSlowsAndHeals fills the disk of the log under load and frees it again. The hub may slow its devices down
@@ -74,15 +73,6 @@ func TestChaosFullDiskSlowsAndHeals(t *testing.T) {
 			}
 		})
 	}
-}
-
-func metric(t *testing.T, up hubUp, name string) float64 {
-	t.Helper()
-	v, err := load.Counter(t.Context(), up.Admin+"/metrics", name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
 }
 
 // fill takes the space of the disk but for what is to be left.

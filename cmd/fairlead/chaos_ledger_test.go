@@ -223,3 +223,13 @@ func influxOf(t testing.TB, up hubUp) func(string) ([]influxtest.Series, error) 
 		return series, nil
 	}
 }
+
+// metric reads one of the hub's metrics.
+func metric(t *testing.T, up hubUp, name string) float64 {
+	t.Helper()
+	v, err := load.Counter(t.Context(), up.Admin+"/metrics", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
