@@ -20,6 +20,7 @@
 //
 // 204 is sent after the engine has fsynced its WAL. Around the engine this package adds what a power cut needs: the
 // directories of a new shard are fsynced before its first write is acknowledged, and the series file, which the engine
-// never fsyncs, is thrown away and rebuilt from WAL and TSM files whenever the store was not closed cleanly. That
+// never fsyncs, is thrown away and rebuilt from WAL and TSM files whenever the store was not closed cleanly; and what was
+// half written at the end of the WAL is cut off before the engine goes on writing behind it. That
 // is why the index is "inmem": it is rebuilt from the data at each start, whereas "tsi1" trusts files that may be stale.
 package embedded

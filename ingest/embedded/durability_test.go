@@ -176,6 +176,65 @@ func TestSeriesFileIsMadeAnew(t *testing.T) {
 	h.wantCount("SELECT count(v) FROM m", 101)
 }
 
+// TestTornWAL plays two crashes. The first leaves half an entry at the end of the WAL; what is acknowledged after it must
+// survive the second.
+func TestTornWAL(t *testing.T) {
+	for name, tail := range map[string]func(entries []byte) []byte{
+		"zeros":       func([]byte) []byte { return make([]byte, 1999) },
+		"a byte":      func([]byte) []byte { return []byte{1} },
+		"half a head": func(entries []byte) []byte { return entries[:3] },
+		"half a body": func(entries []byte) []byte { return entries[:len(entries)/2] },
+		"zeros behind": func(entries []byte) []byte {
+			return append(entries[:len(entries)/2:len(entries)/2], make([]byte, len(entries))...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if n := crashTwice(t, tail, false); n != 3 {
+				t.Errorf("%d points, want 3", n)
+			}
+			if n := crashTwice(t, tail, true); n >= 3 {
+				t.Errorf("control: %d points after the engine mended its WAL itself; the test proves nothing", n)
+			}
+		})
+	}
+}
+
+// crashTwice returns how many of three acknowledged points are there in the end; clean has the store think that it was
+// closed cleanly the first time.
+func crashTwice(t *testing.T, tail func(entries []byte) []byte, clean bool) int64 {
+	t.Helper()
+	dir := t.TempDir()
+	acked := func(lines string) {
+		t.Helper()
+		url, kill := child(t, dir)
+		if status, body, err := write(url, lines); err != nil || status != http.StatusNoContent {
+			t.Fatal(status, body, err)
+		}
+		kill()
+	}
+	acked("m v=1 1\nm v=1 2")
+	segments, err := filepath.Glob(filepath.Join(dir, "wal", bucket, "autogen", "1", "*.wal"))
+	if err != nil || len(segments) != 1 {
+		t.Fatal(segments, err)
+	}
+	entries, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(segments[0], append(entries, tail(entries)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if clean {
+		if err := os.WriteFile(filepath.Join(dir, "clean"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acked("m v=1 3")
+	h := start(t, options(dir))
+	defer h.stop()
+	return influxtest.Total(t, h.query("SELECT count(v) FROM m"))
+}
+
 // damage overwrites the entries of every series segment with noise.
 func damage(t *testing.T, dir string) {
 	t.Helper()

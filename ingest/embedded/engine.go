@@ -62,7 +62,7 @@ func openEngine(o Options, m *metrics) (_ *engine, err error) {
 	if err := os.MkdirAll(e.path("meta"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := e.dropStaleSeries(); err != nil {
+	if err := e.mend(); err != nil {
 		return nil, err
 	}
 	e.meta = meta.NewClient(&meta.Config{Dir: e.path("meta"), RetentionAutoCreate: true})

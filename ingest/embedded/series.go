@@ -13,10 +13,8 @@ import (
 // cleanMark is there exactly while the store is closed after a clean stop.
 const cleanMark = "clean"
 
-// dropStaleSeries removes the series files if the last stop was not clean. The engine writes them without fsync, so
-// that after a power cut they may lack series whose points are in the WAL; the in-memory index makes them anew from
-// WAL and TSM files as the shards are opened.
-func (e *engine) dropStaleSeries() error {
+// mend readies for the engine what a stop that was not clean left.
+func (e *engine) mend() error {
 	err := os.Remove(e.path(cleanMark))
 	if err == nil {
 		return syncDir(e.dir)
@@ -24,6 +22,12 @@ func (e *engine) dropStaleSeries() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("take the store: %w", err)
 	}
+	return errors.Join(e.dropStaleSeries(), e.cutTornSegments())
+}
+
+// dropStaleSeries removes the series files. The engine writes them without fsync, so that after a power cut they may lack
+// series whose points are in the WAL; the in-memory index makes them anew from WAL and TSM files as the shards are opened.
+func (e *engine) dropStaleSeries() error {
 	stale, err := filepath.Glob(e.path("data", "*", tsdb.SeriesFileDirectory))
 	if err != nil {
 		return err
