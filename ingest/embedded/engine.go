@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/influxdata/influxdb/coordinator"
@@ -42,6 +43,9 @@ type engine struct {
 	retention  *retention.Service
 	precreator *precreator.Service
 	opened     bool // the shards are; only then is a close a clean one
+
+	fail   sync.Once
+	failed chan struct{} // closed when a shard's WAL takes no more
 }
 
 // openEngine opens, or makes, the store below o.Dir. On error nothing is left open.
@@ -53,7 +57,7 @@ func openEngine(o Options, m *metrics) (_ *engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{dir: o.Dir, log: o.Log, lock: lock}
+	e := &engine{dir: o.Dir, log: o.Log, lock: lock, failed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -188,10 +192,10 @@ func (e *engine) closeShards() error {
 	if err := e.tsdb.Close(); err != nil {
 		return fmt.Errorf("close shards: %w", err)
 	}
-	if !e.opened {
+	if !e.opened || e.hasFailed() {
 		return nil
 	}
-	return e.markClean()
+	return errors.Join(e.cutTornSegments(), e.markClean())
 }
 
 // Statistics is what SHOW STATS shows.

@@ -11,6 +11,7 @@ type metrics struct {
 	diskBytes    prometheus.Gauge
 	brokenShards prometheus.Gauge
 	droppedSize  prometheus.Counter
+	reopened     prometheus.Counter
 	unauthorized prometheus.Counter
 }
 
@@ -44,6 +45,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		droppedSize: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("shard_groups_dropped_for_size_total"), Help: "Shard groups dropped because of the size limit.",
 		}),
+		reopened: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: name("reopened_total"), Help: "How often the store was opened anew after it could not write.",
+		}),
 		unauthorized: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("unauthorized_total"), Help: "Requests without the token.",
 		}),
@@ -56,7 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.queries.WithLabelValues(s)
 	}
 	reg.MustRegister(m.points, m.writes, m.queries, m.writeSeconds, m.querySeconds, m.diskBytes, m.brokenShards,
-		m.droppedSize, m.unauthorized)
+		m.droppedSize, m.reopened, m.unauthorized)
 	return m
 }
 

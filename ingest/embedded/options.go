@@ -36,6 +36,7 @@ const (
 	idleTimeout     = 2 * time.Minute
 	queueTimeout    = 10 * time.Second // waiting for a free slot; then 503
 	stopTimeout     = 3 * time.Second  // for the requests in flight when the store stops
+	reopenPause     = time.Second      // between two tries to open a store that could not write
 	maxErrorHeader  = 1024
 	defaultChunk    = 10_000 // rows in one result of a chunked answer, influxd's default
 	maxShardWriters = 4      // shards that one body is written to at a time

@@ -70,6 +70,9 @@ func (e *engine) writeShard(db, rp string, id uint64, points []models.Point) err
 			err = e.tsdb.WriteToShard(id, points)
 		}
 	}
+	if failedWAL(err) {
+		e.fail.Do(func() { close(e.failed) })
+	}
 	if errors.Is(err, tsdb.ErrShardDeletion) {
 		return tsdb.PartialWriteError{Reason: fmt.Sprintf("shard %d is pending deletion", id), Dropped: len(points)}
 	}

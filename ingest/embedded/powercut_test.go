@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 )
 
-const (
-	cutRounds = 10
-	imageSize = 96 << 20
-)
+const cutRounds = 10
 
 // TestPowerCutKeepsAllAcknowledged lets the store write into a file system in an image, kills it and copies the image:
 // the copy lacks what the kernel had not yet written, as the disk does after a power cut. It needs root, for the mounts.
@@ -69,36 +64,6 @@ func wantCut(t *testing.T, image, name string) {
 		t.Errorf("control: %s survived the cut", name)
 	}
 	unmount(t, disk)
-}
-
-func makeDisk(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(imageSize); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mkfs.ext4", "-q", path)
-}
-
-func mount(t *testing.T, image string) string {
-	t.Helper()
-	dir := t.TempDir()
-	run(t, "mount", "-o", "loop", image, dir)
-	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() }) // fails where the test has done it
-	return dir
-}
-
-func unmount(t *testing.T, dir string) { t.Helper(); run(t, "umount", dir) }
-
-func run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
 }
 
 func copyFile(t *testing.T, to, from string) {

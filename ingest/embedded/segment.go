@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 )
@@ -47,4 +48,19 @@ func (e *engine) cutTorn(path string) error {
 	}
 	e.log.Warn("store was not closed cleanly: cutting off what was half written", "path", path, "bytes", info.Size()-whole)
 	return errors.Join(f.Truncate(whole), f.Sync())
+}
+
+// failedWAL reports whether a write failed because the WAL could not be written. The engine keeps the error for good: until
+// the shard is opened anew, all its writes fail by it, and no snapshot can be made. It hands errors on as text.
+func failedWAL(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "WAL") || strings.Contains(err.Error(), "."+tsm1.WALFileExtension))
+}
+
+func (e *engine) hasFailed() bool {
+	select {
+	case <-e.failed:
+		return true
+	default:
+		return false
+	}
 }

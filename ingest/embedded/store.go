@@ -1,12 +1,15 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -21,6 +24,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards what follows
 	engine   *engine
+	address  string          // it listened there, and does so again
 	listener net.Listener    // nil if nothing is served
 	users    *sync.WaitGroup // of engine: it is closed when they are done
 }
@@ -49,9 +53,10 @@ func (s *Store) Open() error {
 	}
 	if s.opt.Listen != "" {
 		var lc net.ListenConfig
-		if s.listener, err = lc.Listen(context.Background(), "tcp", s.opt.Listen); err != nil {
+		if s.listener, err = lc.Listen(context.Background(), "tcp", cmp.Or(s.address, s.opt.Listen)); err != nil {
 			return fmt.Errorf("embedded store: %w", errors.Join(err, e.close()))
 		}
+		s.address = s.listener.Addr().String()
 	}
 	s.engine, s.users = e, new(sync.WaitGroup)
 	s.opt.Log.Info("embedded store open", "dir", s.opt.Dir, "url", s.urlLocked(),
@@ -73,8 +78,60 @@ func (s *Store) urlLocked() string {
 	return "http://" + s.listener.Addr().String()
 }
 
-// Run serves until ctx ends or the listener fails, lets the requests in flight finish, and closes the store.
+// Run serves until ctx ends or the listener fails, lets the requests in flight finish, and closes the store. A store whose
+// WAL could not be written, as on a full disk, is closed and opened anew meanwhile: the engine never tries again.
 func (s *Store) Run(ctx context.Context) error {
+	for {
+		err := s.run(ctx)
+		if !errors.Is(err, errFailed) {
+			return err
+		}
+		s.opt.Log.Error("embedded store could not write; opening it anew once it can", "err", err)
+		if !s.reopen(ctx) {
+			return nil
+		}
+		s.metrics.reopened.Inc()
+	}
+}
+
+// errFailed ends a run whose engine takes no more writes.
+var errFailed = errors.New("the WAL could not be written")
+
+// reopen opens the store as soon as its disk takes something again, and reports false if ctx ends before.
+func (s *Store) reopen(ctx context.Context) bool {
+	said := ""
+	for {
+		err := probe(s.opt.Dir)
+		if err == nil {
+			err = s.Open()
+		}
+		if err == nil {
+			return true
+		}
+		if err.Error() != said {
+			said = err.Error()
+			s.opt.Log.Warn("embedded store stays closed", "err", err)
+		}
+		select {
+		case <-time.After(reopenPause):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// probe writes as much as the engine wants to have room for.
+func probe(dir string) error {
+	f, err := os.CreateTemp(dir, "probe-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, cacheSnapshotBytes))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func (s *Store) run(ctx context.Context) error {
 	e, done, err := s.use()
 	if err != nil {
 		return err
@@ -107,6 +164,14 @@ func (s *Store) serve(ctx context.Context, e *engine) error {
 	})
 	g.Go(func() error {
 		return e.watchSize(gctx, s.opt, s.metrics)
+	})
+	g.Go(func() error {
+		select {
+		case <-e.failed:
+			return errFailed
+		case <-gctx.Done():
+			return nil
+		}
 	})
 	return g.Wait()
 }
