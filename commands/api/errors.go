@@ -157,7 +157,8 @@ func toProblem(err error) (doc *problem.Document, known bool) {
 			return problem.New(o.status, o.code, o.err.Error()).WithHint(o.hint), true
 		}
 	}
-	return problem.New(http.StatusInternalServerError, "internal", "the hub could not do this; its log says why"), false
+	return problem.New(http.StatusInternalServerError, "internal", "the hub could not finish this; its log says why").
+		WithHint("read the resource before repeating a change"), false
 }
 
 // dotted writes a JSON pointer as the paths of this API are written: /params/list/0 is params.list[0].
