@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/bus"
@@ -120,24 +121,106 @@ func (d *Deadletters) List(ctx context.Context, device string, before uint64, li
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
-	last := info.State.LastSeq
+	first, last := max(info.State.FirstSeq, 1), info.State.LastSeq
 	if before > 0 && before <= last {
 		last = before - 1
 	}
 	var out []Deadletter
-	for seq := last; seq >= info.State.FirstSeq && seq > 0 && len(out) < limit; seq-- {
-		l, err := d.at(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
+	for span := uint64(limit); last >= first && len(out) < limit; {
+		from := first
+		if last-first >= span {
+			from = last - span + 1
 		}
+		found, err := d.read(ctx, device, from, last, limit-len(out))
 		if err != nil {
 			return nil, err
 		}
-		if device == "" || l.Device == device {
-			out = append(out, l)
+		slices.Reverse(found)
+		out = append(out, found...)
+		last = from - 1
+		if len(found) <= limit/spanGrowth { // of a device that has few, or where most were replayed
+			span *= spanGrowth
 		}
 	}
 	return out, nil
+}
+
+// spanGrowth is how much further one look back reaches than the one before that found little.
+const spanGrowth = 8
+
+// read returns the newest dead letters, at most limit, of a device or of all within a part of the stream, oldest first.
+func (d *Deadletters) read(ctx context.Context, device string, from, to uint64, limit int) (found []Deadletter, err error) {
+	subject := ""
+	if device != "" {
+		if subject, err = bus.DeadletterSubject(device); err != nil {
+			return nil, nil //nolint:nilerr // no device has such an id
+		}
+	}
+	keep := func(l Deadletter) {
+		if len(found) == limit {
+			found = slices.Delete(found, 0, 1)
+		}
+		found = append(found, l)
+	}
+	for from > 0 && from <= to {
+		if from, err = d.readBatch(ctx, subject, from, to, keep); err != nil {
+			return nil, fmt.Errorf("dead letters: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// Bounds of one request for dead letters.
+const (
+	letterBatch      = 256
+	letterBatchBytes = 8 << 20
+	letterBatchTime  = 10 * time.Second
+)
+
+// readBatch calls each for some dead letters within a part of the stream, in order, and returns where to go on; 0 ends it.
+func (d *Deadletters) readBatch(ctx context.Context, subject string, from, to uint64, each func(Deadletter)) (next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, letterBatchTime)
+	defer cancel()
+	opts := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchSeq(from), jetstreamext.GetBatchMaxBytes(letterBatchBytes)}
+	if subject != "" {
+		opts = append(opts, jetstreamext.GetBatchSubject(subject))
+	}
+	msgs, err := jetstreamext.GetBatch(ctx, d.js, bus.StreamDeadletter, letterBatch, opts...)
+	if err != nil {
+		return 0, err
+	}
+	// The whole answer is taken even after an error: the rest of it would meet a subscription that is gone.
+	for msg, failed := range msgs {
+		if failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		if next = msg.Sequence + 1; msg.Sequence > to {
+			continue
+		}
+		l, bad := letter(msg)
+		if bad != nil {
+			err = errors.Join(err, bad)
+			continue
+		}
+		each(l)
+	}
+	switch {
+	case errors.Is(err, jetstreamext.ErrNoMessages):
+		return 0, nil
+	case err == nil && next == 0:
+		return 0, ctx.Err()
+	}
+	return next, err
+}
+
+func letter(msg *jetstream.RawStreamMsg) (Deadletter, error) {
+	var l Deadletter
+	if err := json.Unmarshal(msg.Data, &l); err != nil {
+		return Deadletter{}, fmt.Errorf("dead letter %d: %w", msg.Sequence, err)
+	}
+	l.Seq = msg.Sequence
+	return l, nil
 }
 
 func (d *Deadletters) at(ctx context.Context, seq uint64) (Deadletter, error) {
@@ -145,12 +228,7 @@ func (d *Deadletters) at(ctx context.Context, seq uint64) (Deadletter, error) {
 	if err != nil {
 		return Deadletter{}, fmt.Errorf("dead letter %d: %w", seq, err)
 	}
-	var l Deadletter
-	if err := json.Unmarshal(msg.Data, &l); err != nil {
-		return Deadletter{}, fmt.Errorf("dead letter %d: %w", seq, err)
-	}
-	l.Seq = seq
-	return l, nil
+	return letter(msg)
 }
 
 // Replay writes dead letters to the store again and removes those that it takes. It returns how many it took, and how

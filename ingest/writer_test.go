@@ -222,6 +222,72 @@ func TestBadLinesStandAlone(t *testing.T) {
 	}
 }
 
+// Dead letters of a device with few among many others, and with gaps where letters were replayed.
+func TestListDeadLetters(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	stream, err := b.Stream(t.Context(), bus.StreamDeadletter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := ingest.NewDeadletters(b.JetStream(), stream)
+	if letters, err := dead.List(t.Context(), "", 0, 10); err != nil || len(letters) != 0 {
+		t.Fatalf("none there: %v %v", letters, err)
+	}
+	const total, every = 3000, 700
+	for i := 1; i <= total; i++ {
+		device := "many"
+		if i%every == 0 {
+			device = "few"
+		}
+		if err := dead.Keep(t.Context(), fmt.Appendf(nil, "m,device=%s n=%d 1\n", device, i), errors.New("refused")); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 && device == "many" {
+			if err := stream.DeleteMsg(t.Context(), uint64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	all := func(device string, limit int) (seqs []uint64) {
+		t.Helper()
+		for before := uint64(0); ; {
+			page, err := dead.List(t.Context(), device, before, limit)
+			if err != nil || len(page) > limit {
+				t.Fatalf("%d letters, %v", len(page), err)
+			}
+			for _, l := range page {
+				if before = l.Seq; device != "" && l.Device != device || !strings.Contains(l.Line, fmt.Sprintf("n=%d ", l.Seq)) {
+					t.Fatalf("letter %+v", l)
+				}
+				seqs = append(seqs, l.Seq)
+			}
+			if len(page) < limit {
+				return seqs
+			}
+		}
+	}
+	var kept []uint64
+	for i := uint64(total); i > 0; i-- {
+		if i%3 != 0 || i%every == 0 {
+			kept = append(kept, i)
+		}
+	}
+	for _, limit := range []int{1, 100, 1000, 5000} {
+		if got := all("few", limit); !slices.Equal(got, []uint64{2800, 2100, 1400, 700}) {
+			t.Errorf("few, %d at a time: %v", limit, got)
+		}
+		if limit == 1 {
+			continue
+		}
+		if got := all("", limit); !slices.Equal(got, kept) {
+			t.Errorf("all, %d at a time: %d letters, want %d in the order newest first", limit, len(got), len(kept))
+		}
+	}
+	if got := all("nobody", 100); len(got) != 0 {
+		t.Errorf("nobody has %v", got)
+	}
+}
+
 // The longest lines and batches that may be in the log, refused: they must find room among the dead letters, or nothing
 // of their lane is ever written again.
 func TestLongDeadLettersAreKept(t *testing.T) {

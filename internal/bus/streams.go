@@ -84,7 +84,7 @@ func (b *Bus) declare(ctx context.Context, s Sizes) error {
 			Name: StreamDeadletter, Subjects: []string{deadletterPrefix + "*"},
 			Description: "points that InfluxDB refused, with its reason",
 			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
-			MaxBytes: deadletterBytes, MaxAge: s.DeadletterKeep,
+			MaxBytes: deadletterBytes, MaxAge: s.DeadletterKeep, AllowDirect: true,
 		},
 		{
 			Name: StreamCommands, Subjects: []string{commandPrefix + "*"},
