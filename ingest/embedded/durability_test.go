@@ -288,6 +288,19 @@ func mislead(t *testing.T, dir string) error {
 	return nil
 }
 
+// TestNamesAreNoFailure: what the engine says of bad points holds names that a device chose, and is no reason to open the
+// store anew.
+func TestNamesAreNoFailure(t *testing.T) {
+	h := start(t, options(t.TempDir()))
+	h.wantWritten("m,.wal=WAL WAL=1 1")
+	for i := range 20 {
+		if status, body := h.write(fmt.Sprintf("m,.wal=WAL WAL=\"error writing WAL entry\" %d", i+2)); status != http.StatusBadRequest || !strings.Contains(body, "WAL") {
+			t.Fatalf("a type conflict: %d %s", status, body)
+		}
+		h.wantWritten(fmt.Sprintf("m,.wal=WAL WAL=1 %d", i+2))
+	}
+}
+
 func TestRestartKeepsEverything(t *testing.T) {
 	dir := t.TempDir()
 	h := start(t, options(dir))

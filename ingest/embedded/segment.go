@@ -53,7 +53,11 @@ func (e *engine) cutTorn(path string) error {
 // failedWAL reports whether a write failed because the WAL could not be written. The engine keeps the error for good: until
 // the shard is opened anew, all its writes fail by it, and no snapshot can be made. It hands errors on as text.
 func failedWAL(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "WAL") || strings.Contains(err.Error(), "."+tsm1.WALFileExtension))
+	if err == nil || badPoints(err) { // what is said of points holds names that a device chose
+		return false
+	}
+	text, engine := strings.CutPrefix(err.Error(), "engine: ")
+	return engine && (strings.Contains(text, "WAL") || strings.Contains(text, "."+tsm1.WALFileExtension))
 }
 
 func (e *engine) hasFailed() bool {
