@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -72,10 +73,10 @@ func (s *Store) URL() string {
 }
 
 func (s *Store) urlLocked() string {
-	if s.listener == nil {
+	if s.address == "" {
 		return ""
 	}
-	return "http://" + s.listener.Addr().String()
+	return "http://" + s.address
 }
 
 // Run serves until ctx ends or the listener fails, lets the requests in flight finish, and closes the store. A store whose
@@ -122,7 +123,7 @@ func (s *Store) reopen(ctx context.Context) bool {
 
 // probe writes as much as the engine wants to have room for.
 func probe(dir string) error {
-	f, err := os.CreateTemp(dir, "probe-")
+	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
