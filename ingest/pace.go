@@ -58,13 +58,10 @@ func (w *Writer) look(ctx context.Context, cons jetstream.Consumer) {
 	p.waiting, p.last = waiting, last
 }
 
-// purgeRest is how long the log is not cut again. To cut within a block writes the rest of it anew, and nothing is
-// committed meanwhile: rarely, while much is cut.
+// purgeRest is how long the log is not cut again. Nothing is committed meanwhile. To cut within a block writes the rest of it
+// anew, so it is done seldom while much is cut; but each block that goes takes its time as well, so not too seldom.
 func (w *Writer) purgeRest() time.Duration {
-	switch {
-	case w.pace.gentle.Load():
-		return purgeGently
-	case w.Lag() > behind:
+	if w.Lag() > behind {
 		return purgeBehind
 	}
 	return 0

@@ -28,7 +28,6 @@ const (
 	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
 	behind       = time.Second            // lag from which on the writer is behind
 	purgeBehind  = time.Second            // instead of purgeEvery, while it is behind
-	purgeGently  = 10 * time.Second       // and while it catches up beside devices that send
 	maxUnwritten = 4096                   // batches in memory and not yet wholly written
 	// laneQueue is how many batches wait in one lane: all that may be in memory. Many small ones make one write, and a
 	// lane that writes must not keep the others from being dealt theirs.
