@@ -20,8 +20,8 @@
 //
 // 204 is sent after the engine has fsynced its WAL. Around the engine this package adds what a power cut needs: the
 // directories of a new shard are fsynced before its first write is acknowledged, and the series file, which the engine
-// never fsyncs, is thrown away and rebuilt from WAL and TSM files whenever the store was not closed cleanly; and what was
-// half written at the end of the WAL is cut off before the engine goes on writing behind it. A write that the WAL could not
-// take, as on a full disk, is the engine's last: then the store is closed, and opened anew when there is room. That
+// never fsyncs, is thrown away and rebuilt from WAL and TSM files whenever the store was not closed cleanly. That
 // is why the index is "inmem": it is rebuilt from the data at each start, whereas "tsi1" trusts files that may be stale.
+// What was half written at the end of the WAL is cut off before the engine goes on writing behind it. A write that the
+// WAL could not take, as on a full disk, is the engine's last: then the store is closed, and opened anew when there is room.
 package embedded

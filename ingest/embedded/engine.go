@@ -195,7 +195,10 @@ func (e *engine) closeShards() error {
 	if !e.opened || e.hasFailed() {
 		return nil
 	}
-	return errors.Join(e.cutTornSegments(), e.markClean())
+	if err := e.cutTornSegments(); err != nil {
+		return err // and the next start mends it
+	}
+	return e.markClean()
 }
 
 // Statistics is what SHOW STATS shows.
