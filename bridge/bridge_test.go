@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge"
+	"github.com/fairlead-hub/fairlead/bridge/fleets"
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/mosquittotest"
@@ -330,6 +331,41 @@ func TestRefusedDevice(t *testing.T) {
 	r.RecordChanged("lamp", bridge.Change{})
 	broker.Pub("site/lamp/env", `{"v":4}`, "-q", "1")
 	h.until("a record again", func() bool { return h.labels["lamp"]["name"] == "lamp" && len(h.points["lamp"]) == 3 })
+}
+
+// A bridged device whose record was deleted and whose id then went to a device of its own is another one from then on:
+// nothing of it counts for the id, and no command for the id goes to it.
+func TestIDThatWentToAnother(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{
+		URL: broker.URL(), In: []configs.InMap{jsonMap()},
+		Command: []configs.CmdMap{{Devices: []string{"lamp"}, Topic: "do/{device}", QoS: 1}},
+	})
+	h.until("on line", func() bool { return h.online["lamp"] == "online assumed mqtt:site" })
+	broker.Pub("site/lamp/env", `{"v":1}`, "-q", "1")
+	h.until("the point", func() bool { return len(h.points["lamp"]) == 1 })
+
+	h.mu.Lock()
+	delete(h.labels, "lamp")
+	h.taken["lamp"] = true
+	h.mu.Unlock()
+	r.RecordChanged("lamp", bridge.Change{})
+	r.RecordChanged("lamp", bridge.Change{Refused: true})
+	h.until("off line", func() bool { return h.online["lamp"] == "offline revoked mqtt:site" })
+	broker.Pub("site/lamp/env", `{"v":2}`, "-q", "1")
+	other := "lamp-" + fleets.Mark("lamp")
+	h.until("the point under another id", func() bool { return len(h.points[other]) == 1 && h.labels[other]["name"] == "lamp" })
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Dropped == 0 && s.Acked == 2 })
+	if points, now := h.stored("lamp"), seen(h, h.online)["lamp"]; len(points) != 1 || now != "offline revoked mqtt:site" {
+		t.Errorf("%d points under the id of another device, %s", len(points), now)
+	}
+	if _, err := r.Links().Deliver(t.Context(), "lamp", wire.Command{ID: "c1", Name: "on"}); !errors.Is(err, bridge.ErrNotConnected) {
+		t.Errorf("id of another device: %v, want ErrNotConnected", err)
+	}
+	if _, err := r.Links().Deliver(t.Context(), other, wire.Command{ID: "c2", Name: "on"}); err != nil {
+		t.Errorf("the device by its new id: %v", err)
+	}
 }
 
 // Labels that an operator gives a bridged device hold from the next message, and what was on its way is acknowledged.

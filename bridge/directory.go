@@ -125,16 +125,21 @@ func (r *directory) claim(ctx context.Context, c *connection, who identity) (*de
 	if who.anonymous() && d != nil {
 		card = d.card
 	}
+	if d != nil {
+		switch err := r.update(ctx, d, labels, who.hello, card); {
+		case err == nil && d.refused.Load():
+			return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
+		case !errors.Is(err, ErrDeviceTaken):
+			return d, err
+		}
+		if err := r.leave(ctx, key, d); err != nil { // its id is another's by now: it gets a new one
+			return nil, err
+		}
+	}
 	switch {
-	case d != nil && d.refused.Load():
-		return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
-	case d != nil && d.card == card && !d.changed.Load():
-		return d, nil
-	case d != nil:
-		return d, r.update(ctx, d, labels, who.hello, card)
 	case !refusedAt.IsZero() && time.Since(refusedAt) < refusedAgain:
 		return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
-	case full && refusedAt.IsZero():
+	case full && refusedAt.IsZero() && d == nil:
 		return nil, &fleets.Drop{Reason: fleets.TooMany, Detail: fmt.Sprintf("the bridge holds at most %d", r.limit)}
 	}
 	d = &device{name: who.name, conn: c, via: who.via, card: card}
@@ -176,6 +181,19 @@ func (r *directory) enter(id string, key owner, d *device) bool {
 	return true
 }
 
+// leave gives the id of d back. Nothing is told of its presence: the id speaks for its new owner.
+func (r *directory) leave(ctx context.Context, key owner, d *device) error {
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	d.source.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byID, d.id)
+	delete(r.byOwner, key)
+	return nil
+}
+
 func (r *directory) refuse(key owner, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -186,10 +204,18 @@ func (r *directory) refuse(key owner, err error) error {
 	return &fleets.Drop{Reason: reasonRefused, Detail: fmt.Sprintf("%s: %v", key.name, err)}
 }
 
+// update asks for the record of d anew if that or what the device says of itself has changed. It returns ErrDeviceTaken
+// as it is if the record is another device's by now.
 func (r *directory) update(ctx context.Context, d *device, labels map[string]string, hello wire.Hello, card uint64) error {
+	if d.card == card && !d.changed.Load() {
+		return nil
+	}
 	d.changed.Store(false)
 	err := r.ensure(ctx, d.conn, d.id, labels, hello)
 	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, ErrDeviceTaken) {
 		return err
 	}
 	d.card = card

@@ -29,7 +29,9 @@ func tellBridge(b *bridge.Bridge) func(old, now *devices.Record) {
 			return
 		}
 		b.RecordChanged(now.ID, bridge.Change{
-			Refused: now.Disabled || now.Pending, Relabelled: old == nil || !maps.Equal(old.Labels, now.Labels),
+			// One with a key of its own connects by itself: its id is no bridged device's any more.
+			Refused:    now.Disabled || now.Pending || len(now.Keys) > 0,
+			Relabelled: old == nil || !maps.Equal(old.Labels, now.Labels),
 		})
 	}
 }
