@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -56,13 +55,4 @@ func (w *Writer) look(ctx context.Context, cons jetstream.Consumer) {
 	last := info.Delivered.Stream + info.NumPending
 	p.gentle.Store(waiting < p.waiting && last > p.last)
 	p.waiting, p.last = waiting, last
-}
-
-// purgeRest is how long the log is not cut again. Nothing is committed meanwhile. To cut within a block writes the rest of it
-// anew, so it is done seldom while much is cut; but each block that goes takes its time as well, so not too seldom.
-func (w *Writer) purgeRest() time.Duration {
-	if w.Lag() > behind {
-		return purgeBehind
-	}
-	return 0
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,13 +21,11 @@ const WriterConsumer = "influx-writer"
 
 // The writer's bounds.
 const (
-	writeBytes   = 8 << 20                // of one write to the store
-	heldBytes    = 64 << 20               // of batches in memory, all lanes together
-	linger       = 50 * time.Millisecond  // how long a write waits for company when nothing is behind
-	purgeEvery   = 100 * time.Millisecond // the log is cut at the lowest cursor
-	behind       = time.Second            // lag from which on the writer is behind
-	purgeBehind  = time.Second            // instead of purgeEvery, while it is behind
-	maxUnwritten = 4096                   // batches in memory and not yet wholly written
+	writeBytes   = 8 << 20               // of one write to the store
+	heldBytes    = 64 << 20              // of batches in memory, all lanes together
+	linger       = 50 * time.Millisecond // how long a write waits for company when nothing is behind
+	behind       = time.Second           // lag from which on the writer is behind
+	maxUnwritten = 4096                  // batches in memory and not yet wholly written
 	// laneQueue is how many batches wait in one lane: all that may be in memory. Many small ones make one write, and a
 	// lane that writes must not keep the others from being dealt theirs.
 	laneQueue  = maxUnwritten
@@ -49,6 +46,7 @@ type WriterOptions struct {
 	Log     Log
 	Store   Store
 	Dead    *Deadletters
+	Files   func() []uint64 // the first batches of the files that the log lies in, see cut; nil: not known
 	Slog    *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -61,6 +59,7 @@ type Writer struct {
 	dead      *Deadletters
 	slog      *slog.Logger
 	metrics   *writerMetrics
+	files     func() []uint64
 	lineLimit int
 	lanes     [Lanes]chan piece
 
@@ -72,7 +71,7 @@ type Writer struct {
 	stopped bool                // guarded by mu
 
 	pace    pace
-	wrote   atomic.Bool           // a batch was wholly written since the last purge
+	wrote   atomic.Bool           // a batch was wholly written since the log was cut last
 	trouble atomic.Pointer[error] // why nothing can be written, or nil
 	lag     atomic.Int64          // age of the oldest unwritten point, ns
 }
@@ -98,7 +97,7 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	w := &Writer{
-		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, lineLimit: o.Config.WriteLines,
+		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, files: o.Files, lineLimit: o.Config.WriteLines,
 		batches: make(map[uint64]*pending), pace: newPace(),
 	}
 	w.freed.L = &w.mu
@@ -136,7 +135,7 @@ func (w *Writer) run(ctx context.Context) error {
 	for i := range w.lanes {
 		g.Go(func() error { return w.writeLane(ctx, w.lanes[i]) })
 	}
-	g.Go(func() error { return w.purge(ctx) })
+	g.Go(func() error { return w.cut(ctx) })
 	g.Go(func() error { return w.watch(ctx, cons) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -257,64 +256,4 @@ func (w *Writer) written() uint64 {
 		floor = min(floor, seq-1)
 	}
 	return floor
-}
-
-// purge cuts the log below the lowest cursor. A stream that removes what was acked by itself would sync each removal.
-func (w *Writer) purge(ctx context.Context) error {
-	tick := time.NewTicker(purgeEvery)
-	defer tick.Stop()
-	var cut uint64
-	var last time.Time
-	told := false
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if time.Since(last) < w.purgeRest() || !w.wrote.Swap(false) {
-			continue
-		}
-		last = time.Now()
-		written := w.written()
-		floor := w.floor(ctx, written)
-		if floor < written {
-			w.wrote.Store(true) // look again, for the outlets' sake
-		}
-		if floor <= cut {
-			continue
-		}
-		if err := w.log.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
-			w.wrote.Store(true)
-			if ctx.Err() == nil && !told {
-				told = true // until it works again
-				w.slog.Warn("cut the log", "err", err)
-			}
-			continue
-		}
-		told = false
-		cut = floor
-	}
-}
-
-// outletBacklog is how many batches an outlet may be behind the writer before they are cut away from under it: a dead
-// broker must not fill the log.
-const outletBacklog = 20_000
-
-// floor is up to where all cursors are, the writer's being at written.
-func (w *Writer) floor(ctx context.Context, written uint64) uint64 {
-	lowest := written
-	list := w.log.ListConsumers(ctx)
-	for info := range list.Info() {
-		if strings.HasPrefix(info.Name, outletPrefix) {
-			lowest = min(lowest, info.AckFloor.Stream)
-		}
-	}
-	if list.Err() != nil {
-		return 0
-	}
-	if written > outletBacklog {
-		lowest = max(lowest, written-outletBacklog)
-	}
-	return lowest
 }

@@ -64,6 +64,12 @@ func (s *scripted) wait(n int) {
 // startWriter runs a writer on the log of b until stop is called.
 func startWriter(tb testing.TB, b *bus.Bus, store ingest.Store) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
 	tb.Helper()
+	return startWriterKnowing(tb, b, store, b.Files(bus.StreamTelemetry))
+}
+
+// startWriterKnowing runs a writer that knows these files of the log.
+func startWriterKnowing(tb testing.TB, b *bus.Bus, store ingest.Store, files func() []uint64) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
+	tb.Helper()
 	log, err := b.Stream(context.Background(), bus.StreamTelemetry)
 	if err != nil {
 		tb.Fatal(err)
@@ -74,7 +80,7 @@ func startWriter(tb testing.TB, b *bus.Bus, store ingest.Store) (w *ingest.Write
 	}
 	dead = ingest.NewDeadletters(b.JetStream(), letters)
 	w, err = ingest.NewWriter(ingest.WriterOptions{
-		Config: configs.Default().Ingest, Log: log, Store: store, Dead: dead,
+		Config: configs.Default().Ingest, Log: log, Files: files, Store: store, Dead: dead,
 		Slog: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -331,28 +337,6 @@ func TestLongDeadLettersAreKept(t *testing.T) {
 	}
 	if kept != line || !bytes.Equal(whole, broken) {
 		t.Errorf("kept a line of %d bytes and a batch of %d, want %d and %d", len(kept), len(whole), len(line), len(broken))
-	}
-}
-
-func TestTheLogIsCutBehindTheWriter(t *testing.T) {
-	b := openBus(t, t.TempDir(), true)
-	c, _ := startCommitter(t, b.JetStream(), nil)
-	store := newScripted(nil)
-	startWriter(t, b, store)
-	send(t, c, 4, 100)
-	store.wait(400)
-	s, err := b.Stream(t.Context(), bus.StreamTelemetry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		info, err := s.Info(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.State.Msgs == 0 {
-			return
-		}
 	}
 }
 

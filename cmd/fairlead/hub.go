@@ -197,7 +197,8 @@ func (h *hub) buildIngest(ctx context.Context) error {
 	}
 	h.dead = ingest.NewDeadletters(h.bus.JetStream(), letters)
 	h.writer, err = ingest.NewWriter(ingest.WriterOptions{
-		Config: h.cfg.Ingest, Log: h.stream, Store: h.store, Dead: h.dead, Slog: h.log, Metrics: h.reg,
+		Config: h.cfg.Ingest, Log: h.stream, Files: h.bus.Files(bus.StreamTelemetry), Store: h.store, Dead: h.dead,
+		Slog: h.log, Metrics: h.reg,
 	})
 	return err
 }

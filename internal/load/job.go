@@ -21,7 +21,9 @@ type jobView struct {
 const jobPoll = 50 * time.Millisecond
 
 // commandAll makes one job of all devices and follows it to its end. Its rate is of its whole life.
-func (o *orders) commandAll(ctx context.Context, client *http.Client) error {
+func (o *orders) commandAll(ctx context.Context) error {
+	client := &http.Client{Timeout: askTime}
+	defer client.CloseIdleConnections()
 	body, err := json.Marshal(map[string]any{
 		"devices": o.spec.Devices, "confirm": len(o.spec.Devices), "concurrency": len(o.spec.Devices),
 		"command": json.RawMessage(orderBody),

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -10,18 +9,17 @@ import (
 // orderBody is what operators ask for.
 const orderBody = `{"name":"set_interval","params":{"seconds":10},"ttl":"1m","timeout":"20s"}`
 
-// askTime bounds one request: the hub answers earlier.
-const askTime = 60 * time.Second
-
 // ask lets operators ask until asking ends; what was asked by then is heard to its end.
-func (o *orders) ask(asking, ctx context.Context, client *http.Client) {
+func (o *orders) ask(asking, ctx context.Context) {
+	lines := newLines(o.spec)
+	defer lines.hangUp()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if o.spec.Rate == 0 {
 		for n := range o.spec.Operators {
 			wg.Go(func() {
 				for i := n; asking.Err() == nil; i += o.spec.Operators {
-					o.one(ctx, client, i, time.Now())
+					o.one(ctx, lines, i, time.Now())
 				}
 			})
 		}
@@ -37,15 +35,16 @@ func (o *orders) ask(asking, ctx context.Context, client *http.Client) {
 		}
 		wg.Go(func() {
 			defer func() { <-free }()
-			o.one(ctx, client, i, due)
+			o.one(ctx, lines, i, due)
 		})
 	})
 }
 
 // one asks device i, in turn, and waits for the end. due is when it ought to have been asked.
-func (o *orders) one(ctx context.Context, client *http.Client, i int, due time.Time) {
+func (o *orders) one(ctx context.Context, lines *lines, i int, due time.Time) {
 	i %= len(o.spec.Devices)
-	c, err := o.send(ctx, client, o.spec.Devices[i])
+	var c ordered
+	err := lines.ask(ctx, o.spec.Devices[i], &c)
 	took := time.Since(due)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -71,11 +70,6 @@ func (o *orders) one(ctx context.Context, client *http.Client, i int, due time.T
 type ordered struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
-}
-
-func (o *orders) send(ctx context.Context, client *http.Client, device string) (c ordered, err error) {
-	err = o.call(ctx, client, http.MethodPost, "/api/v1/devices/"+device+"/commands?wait=30s", []byte(orderBody), &c)
-	return c, err
 }
 
 func (o *orders) late() {

@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,19 +84,15 @@ func RunOrders(ctx context.Context, spec OrderSpec) (OrderResult, error) {
 }
 
 func (o *orders) load(ctx context.Context) error {
-	client := &http.Client{Timeout: askTime, Transport: &http.Transport{
-		MaxIdleConnsPerHost: o.spec.Operators, MaxConnsPerHost: o.spec.Operators, DisableCompression: true,
-	}}
-	defer client.CloseIdleConnections()
 	if o.spec.Job {
-		return o.during(ctx, func() error { return o.commandAll(ctx, client) })
+		return o.during(ctx, func() error { return o.commandAll(ctx) })
 	}
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	defer stop()
-	asked.Go(func() { o.ask(asking, ctx, client) })
+	asked.Go(func() { o.ask(asking, ctx) })
 	if !sleep(ctx, o.spec.Warm) {
 		return ctx.Err()
 	}
