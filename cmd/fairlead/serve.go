@@ -145,7 +145,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 
 // stages are the parts of the hub in the order in which they start.
 func (h *hub) stages() []stage {
-	out := []stage{{name: "bus", run: h.bus.Run}}
+	out := []stage{{name: "collector", run: tuneCollector}, {name: "bus", run: h.bus.Run}}
 	if h.claim != nil {
 		out = append(out, stage{name: "claim", run: h.claim.Run})
 	}
