@@ -18,7 +18,7 @@ type bar struct {
 func (b *ingestBench) bars() []bar {
 	over := func(r []seen) float64 { return r[0].perSecond / r[1].perSecond }
 	cost := func(r []seen) float64 { return float64(r[0].cpu) / float64(r[1].cpu) }
-	syncs := func(r []seen) float64 { return float64(r[0].p50) / float64(b.fsync.P50) }
+	syncs := func(d time.Duration) float64 { return float64(d) / float64(b.fsync.P50) }
 	pair := func(name, what string, want float64) bar {
 		return bar{
 			what,
@@ -66,9 +66,10 @@ func (b *ingestBench) bars() []bar {
 		},
 		{
 			fmt.Sprintf("ack p50 at 1,000 frames/s, in syncs of %s", b.fsync.P50.Round(time.Microsecond)),
-			[]string{roundThousand},
-			func(r []seen) string { return fmt.Sprintf("%.2f", syncs(r)) },
-			func(r []seen) bool { return syncs(r) <= 2 }, "<= 2",
+			[]string{roundThousand, bareThousand},
+			// At least the way of the bare server, which stores nothing, and one sync.
+			func(r []seen) string { return fmt.Sprintf("%.2f (least %.2f)", syncs(r[0].p50), syncs(r[1].p50)+1) },
+			func(r []seen) bool { return syncs(r[0].p50) <= 2 }, "<= 2",
 		},
 		pair(pairHundred, "100 points a frame to InfluxDB, beside its own client", 0.9),
 		pair(pairNew, "new series to InfluxDB, beside its own client", 1),

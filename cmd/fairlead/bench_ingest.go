@@ -77,6 +77,7 @@ const (
 	roundTLS      = "log 200x16 tls"
 	roundOne      = "log 200x1"
 	roundThousand = "log 1,000 frames/s"
+	bareThousand  = "bare server 1,000/s"
 	roundHalf     = "log 50% of peak"
 	roundFew      = "log 200, as many frames"
 	roundMany     = "log many at 2/s"
@@ -94,7 +95,7 @@ func (b *ingestBench) rounds() []round {
 		{name: roundOne, devices: 200, window: 1},
 		{name: "bare server 200x1", devices: 200, window: 1, bare: true},
 		{name: roundThousand, devices: 200, window: 1, rate: 5},
-		{name: "bare server 1,000/s", devices: 200, window: 1, rate: 5, bare: true},
+		{name: bareThousand, devices: 200, window: 1, rate: 5, bare: true},
 		{name: "log 10% of peak", devices: 200, window: 16, share: 0.1, burst: 16},
 		{name: roundHalf, devices: 200, window: 16, share: 0.5, burst: 16},
 		{name: "log 80% of peak", devices: 200, window: 16, share: 0.8, burst: 16},

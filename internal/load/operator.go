@@ -11,15 +11,15 @@ const orderBody = `{"name":"set_interval","params":{"seconds":10},"ttl":"1m","ti
 
 // ask lets operators ask until asking ends; what was asked by then is heard to its end.
 func (o *orders) ask(asking, ctx context.Context) {
-	lines := newLines(o.spec)
-	defer lines.hangUp()
+	pool := newAPIPool(o.spec)
+	defer pool.hangUp()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if o.spec.Rate == 0 {
 		for n := range o.spec.Operators {
 			wg.Go(func() {
 				for i := n; asking.Err() == nil; i += o.spec.Operators {
-					o.one(ctx, lines, i, time.Now())
+					o.one(ctx, pool, i, time.Now())
 				}
 			})
 		}
@@ -35,16 +35,16 @@ func (o *orders) ask(asking, ctx context.Context) {
 		}
 		wg.Go(func() {
 			defer func() { <-free }()
-			o.one(ctx, lines, i, due)
+			o.one(ctx, pool, i, due)
 		})
 	})
 }
 
 // one asks device i, in turn, and waits for the end. due is when it ought to have been asked.
-func (o *orders) one(ctx context.Context, lines *lines, i int, due time.Time) {
+func (o *orders) one(ctx context.Context, pool *apiPool, i int, due time.Time) {
 	i %= len(o.spec.Devices)
 	var c ordered
-	err := lines.ask(ctx, o.spec.Devices[i], &c)
+	err := pool.ask(ctx, o.spec.Devices[i], &c)
 	took := time.Since(due)
 	o.mu.Lock()
 	defer o.mu.Unlock()
