@@ -71,8 +71,8 @@ type files struct {
 
 func (f *files) known() bool { return f.list != nil }
 
-// whole is up to where files are wholly at or below floor; floor itself if the files are not known. Those that were there
-// at the last look stay as they are, but for the last: so another look is due only when that has begun.
+// whole is up to where files are wholly at or below floor; floor itself if that cannot be told. Those that were there at
+// the last look stay as they are, but for the last: so another look is due only when that has begun.
 func (f *files) whole(floor uint64) uint64 {
 	if !f.known() {
 		return floor
@@ -81,11 +81,8 @@ func (f *files) whole(floor uint64) uint64 {
 		f.starts = f.list()
 	}
 	n, found := slices.BinarySearch(f.starts, floor+1)
-	if found {
+	if found || n == 0 || f.starts[n-1] == 0 { // n == 0: the oldest file would begin behind what the log begins with
 		return floor
-	}
-	if n == 0 {
-		return 0
 	}
 	return f.starts[n-1] - 1
 }

@@ -108,3 +108,26 @@ func cutBehind(t *testing.T, known bool) (first uint64, starts []uint64) {
 	wantFirst(t, s, empty)
 	return first, starts
 }
+
+// Whatever is read of the files, nothing is cut that is not written.
+func TestWholeFiles(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		starts []uint64
+		floor  uint64
+		want   uint64
+	}{
+		{"within the second", []uint64{1, 41, 81}, 60, 40},
+		{"the first is through", []uint64{1, 41, 81}, 40, 40},
+		{"all but its last", []uint64{1, 41, 81}, 39, 0},
+		{"within the last", []uint64{1, 41, 81}, 100, 80},
+		{"nothing is written", []uint64{41, 81}, 0, 0},
+		{"no file is known", nil, 60, 60},
+		{"files behind all that is written", []uint64{900}, 60, 60},
+		{"files that begin with nothing", []uint64{0, 0}, 60, 60},
+	} {
+		if got := ingest.WholeFiles(tt.starts, tt.floor); got != tt.want {
+			t.Errorf("%s: cut at %d, want %d", tt.what, got, tt.want)
+		}
+	}
+}

@@ -57,3 +57,9 @@ func EncodeBatch(lines string) []byte {
 	lanes[0] = lane{[]byte(lines), strings.Count(lines, "\n")}
 	return appendBatch(nil, 1, &lanes)
 }
+
+// WholeFiles is up to where a log that lies in these files is cut by a writer that is behind and has written up to floor.
+func WholeFiles(starts []uint64, floor uint64) uint64 {
+	f := files{list: func() []uint64 { return starts }}
+	return f.whole(floor)
+}

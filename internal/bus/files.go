@@ -14,11 +14,14 @@ func (b *Bus) Files(stream string) func() []uint64 {
 	if !b.Alone() {
 		return nil
 	}
-	pattern := filepath.Join(b.opts.Dir, "jetstream", "$G", "streams", stream, "msgs", "*.blk")
+	dir := filepath.Join(b.opts.Dir, "jetstream", "$G", "streams", stream, "msgs")
 	return func() (starts []uint64) {
-		names, _ := filepath.Glob(pattern) // fails only by the pattern
-		for _, name := range names {
-			if seq, ok := firstSequence(name); ok {
+		entries, _ := os.ReadDir(dir) // without it no file is known
+		for _, e := range entries {
+			if filepath.Ext(e.Name()) != ".blk" {
+				continue
+			}
+			if seq, ok := firstSequence(filepath.Join(dir, e.Name())); ok {
 				starts = append(starts, seq)
 			}
 		}
@@ -28,7 +31,7 @@ func (b *Bus) Files(stream string) func() []uint64 {
 }
 
 // A record in a file begins with its length, 4 bytes, and its sequence, 8 bytes, the lowest first. Of the sequence the two
-// highest bits mark records that are no messages: of what was removed.
+// highest bits mark records that are no messages: of what was removed. No message has the sequence 0.
 const (
 	recordHead = 12
 	noMessage  = 3 << 62
@@ -49,7 +52,7 @@ func firstSequence(name string) (uint64, bool) {
 			return 0, false
 		}
 		length, seq := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint64(head[4:])
-		if seq&noMessage == 0 {
+		if seq != 0 && seq&noMessage == 0 {
 			return seq, true
 		}
 		at += int64(length &^ hasHeaders)

@@ -73,6 +73,25 @@ func TestFilesBeginWhereACutCostsLittle(t *testing.T) {
 	}
 }
 
+// A file that holds no message, or cannot be read, is left out; so is a directory whose name means something to a shell.
+func TestFilesThatHoldNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a [b]*")
+	b := open(t, dir)
+	defer b.Close()
+	if _, err := b.JetStream().Publish(t.Context(), bus.TelemetrySubject, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	msgs := filepath.Join(dir, "jetstream", "$G", "streams", bus.StreamTelemetry, "msgs")
+	for name, text := range map[string][]byte{"7.blk": nil, "8.blk": make([]byte, 64), "9.blk": []byte("cut"), "10.txt": {1, 2}} {
+		if err := os.WriteFile(filepath.Join(msgs, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.Files(bus.StreamTelemetry)(); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("files begin with %v, want [1]", got)
+	}
+}
+
 // logFiles returns the files of the log.
 func logFiles(t *testing.T, dir string) map[string]os.FileInfo {
 	t.Helper()
