@@ -18,3 +18,9 @@ func NewPacer(r Rollout) *pacer { return &pacer{rollout: r} }
 func (p *pacer) Take(now time.Time, started, want int) (int, time.Duration) {
 	return p.take(now, started, want)
 }
+
+// Idle is how long a job has nothing to do that has started so many devices, of which so many have ended.
+func Idle(ctx context.Context, job Job, started, ended int) (time.Duration, error) {
+	r := &run{devices: make([]string, job.Total), progress: progress{Started: started}, ended: ended, pace: pacer{rollout: job.Rollout}}
+	return r.start(ctx, &job)
+}

@@ -390,3 +390,22 @@ func TestRates(t *testing.T) {
 		}
 	}
 }
+
+// A job that can only wait for its devices does not look for work all the time: what ends wakes it.
+func TestWaitingJobRests(t *testing.T) {
+	for _, tt := range []struct {
+		what                      string
+		rollout                   jobs.Rollout
+		concurrency, total, ended int
+	}{
+		{"as many are open as may be", jobs.Rollout{}, 5, 10, 0},
+		{"some have ended, others began", jobs.Rollout{}, 3, 10, 2},
+		{"all have begun", jobs.Rollout{}, 1000, 5, 2},
+		{"the same at a rate", jobs.Rollout{PerMinute: 600}, 5, 10, 0},
+	} {
+		job := jobs.Job{Total: tt.total, Concurrency: tt.concurrency, Rollout: tt.rollout}
+		if wait, err := jobs.Idle(t.Context(), job, 5, tt.ended); err != nil || wait < time.Second {
+			t.Errorf("%s: looks again after %s (%v), want 1s", tt.what, wait, err)
+		}
+	}
+}

@@ -34,8 +34,11 @@ func (r *run) start(ctx context.Context, job *Job) (time.Duration, error) {
 	}
 	fresh := len(turn) == 0
 	if fresh {
-		open := r.progress.Started - r.ended
-		n, next := r.pace.take(now, r.progress.Started, max(min(window, job.Concurrency-open, len(r.devices)-r.progress.Started), 0))
+		want := min(window, job.Concurrency-(r.progress.Started-r.ended), len(r.devices)-r.progress.Started)
+		if want <= 0 {
+			return flushEvery, nil // somebody must end first, and then this is woken
+		}
+		n, next := r.pace.take(now, r.progress.Started, want)
 		wait = min(wait, next)
 		if n == 0 {
 			return max(wait, time.Millisecond), nil
