@@ -90,7 +90,9 @@ type Committer struct {
 	sealed  chan *batch
 
 	stalled atomic.Pointer[error] // why the log takes nothing, or nil
-	cramped bool                  // there was no room when it was last looked for; owned by Run
+	// owned by Run
+	cramped   bool      // there was no room when it was last looked for
+	lookAgain time.Time // when it is looked for next, if nobody asks before
 }
 
 // New returns a committer; Run makes it work.

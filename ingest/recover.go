@@ -109,7 +109,11 @@ func (c *Committer) hasRoom() bool {
 		if !c.cramped {
 			c.stall(err)
 		}
-		time.AfterFunc(roomRetry, c.ring)
+		// One look ahead is enough, however many frames ask meanwhile.
+		if now := time.Now(); !now.Before(c.lookAgain) {
+			c.lookAgain = now.Add(roomRetry)
+			time.AfterFunc(roomRetry, c.ring)
+		}
 	} else if c.cramped {
 		c.stall(nil)
 	}
