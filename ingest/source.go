@@ -331,6 +331,23 @@ func (c *Committer) device(id string) *device {
 	return d
 }
 
+// Forget drops what is in memory of a device whose record was deleted: what it measured is in the log and the store, and a
+// device that gets its id is another one. A Source that is open stays good, and ends without a trace.
+func (c *Committer) Forget(id string) {
+	c.devMu.Lock()
+	d := c.devices[id]
+	delete(c.devices, id)
+	c.devMu.Unlock()
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	d.gone = true
+	series := len(d.series)
+	d.mu.Unlock()
+	c.types.dropSeries(series)
+}
+
 // Watch switches live telemetry of a device, or of every device under "*", on or off; it costs nothing while off. The
 // device need not be here, or exist.
 func (c *Committer) Watch(id string, on bool) {

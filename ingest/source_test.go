@@ -117,6 +117,32 @@ func TestSeriesAreBounded(t *testing.T) {
 	wantReject(t, src, `{"type":"telemetry","seq":1,"tags":{"k":"new"},"fields":{"x":1}}`, wire.TooManySeries, "tags")
 }
 
+// What was kept in memory of a deleted device goes: its last values, its share of the series, and what it still sends
+// before its session ends.
+func TestDeletedDeviceLeavesNothing(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) { o.Config.TotalSeries = 2 })
+	src := c.Open("a", nil, nil)
+	wantTaken(t, src, `{"type":"telemetry","tags":{"k":"1"},"fields":{"x":1}}`)
+	wantTaken(t, src, `{"type":"telemetry","tags":{"k":"2"},"fields":{"x":1}}`)
+	other := c.Open("b", nil, nil)
+	wantReject(t, other, `{"type":"telemetry","seq":1,"fields":{"x":1}}`, wire.TooManySeries, "tags")
+	c.Forget("a")
+	c.Forget("a")
+	c.Forget("never")
+	wantTaken(t, src, `{"type":"telemetry","tags":{"k":"3"},"fields":{"x":1}}`) // on its way out
+	if got := c.Device("a"); len(got) != 0 {
+		t.Errorf("last values of a deleted device: %+v", got)
+	}
+	wantTaken(t, other, `{"type":"telemetry","fields":{"x":1}}`)
+	again := c.Open("a", nil, nil)
+	wantTaken(t, again, `{"type":"telemetry","fields":{"y":1}}`)
+	wantReject(t, again, `{"type":"telemetry","seq":1,"tags":{"k":"1"},"fields":{"y":1}}`, wire.TooManySeries, "tags")
+	if got := c.Device("a"); len(got) != 1 || got[0].Field != "y" {
+		t.Errorf("last values of the next device of the id: %+v, want y alone", got)
+	}
+}
+
 // The first frame of a device may hold many points of the same few fields, as after a long time without the hub.
 func TestFieldsAreCountedOnce(t *testing.T) {
 	b := openBus(t, t.TempDir(), false)

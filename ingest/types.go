@@ -196,3 +196,6 @@ func (t *types) addSeries() bool {
 	}
 	return true
 }
+
+// dropSeries counts that many fewer.
+func (t *types) dropSeries(n int) { t.series.Add(-int64(n)) }

@@ -268,6 +268,7 @@ func (h *hub) buildTwin(ctx context.Context) error {
 		Bucket: documents, Link: h.registry, Devices: devices.Directory{Records: h.records, Presence: h.presence}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
 	})
 	h.records.OnDelete(h.twin.Deleted)
+	h.records.OnDelete(h.committer.Forget)
 	return nil
 }
 
