@@ -49,6 +49,9 @@ func (r *Router) createOnce(ctx context.Context, q *Request) (Command, error) {
 func (r *Router) create(ctx context.Context, q *Request, o *order) (Command, error) {
 	for {
 		t, busy, known, err := r.admit(ctx, q, o)
+		if t != nil && !r.devices.Known(q.Device) { // deleted while the command was on its way into the log
+			r.Deleted(q.Device)
+		}
 		switch {
 		case err != nil:
 			return Command{}, err

@@ -41,6 +41,7 @@ type entry struct {
 	Attempt  int    `json:"attempt,omitempty"`
 	Basis    int    `json:"basis,omitempty"` // timed_out: the revision it was decided on
 	Try      int    `json:"try,omitempty"`   // of sending to result: how many tries came before the one meant
+	Gone     bool   `json:"gone,omitempty"`  // of cancel: the device was deleted
 
 	Order  *order  `json:"order,omitempty"`  // of created
 	Answer *answer `json:"answer,omitempty"` // of accept, progress, result

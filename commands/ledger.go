@@ -355,7 +355,7 @@ func (r *Router) changedLocked(t *tracked, e *entry, before State) {
 	if p == nil {
 		return
 	}
-	if e.Kind == cancel && !t.state.Final() {
+	if e.Kind == cancel && !t.state.Final() && !t.gone {
 		p.cancels = append(p.cancels, wireID(t.id, t.try))
 	}
 	r.kickLocked(p)

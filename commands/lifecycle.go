@@ -26,6 +26,7 @@ type command struct {
 	grant       string // the node that may write, or have written, its frame
 	taken       int    // how often another node took the grant over while nothing was known to be written
 	cancelAsked bool
+	gone        bool  // its device was deleted: who has the id now is another one
 	since       int64 // start of the present wait for an answer, Unix milliseconds
 	rev         int   // entries applied
 	size        int
@@ -113,7 +114,7 @@ var moves = map[kind]move{
 	},
 	cancel: {
 		from: open,
-		when: func(c *command, _ *entry) bool { return !c.cancelAsked },
+		when: func(c *command, e *entry) bool { return !c.cancelAsked || e.Gone && !c.gone },
 		to: func(c *command, _ *entry) State {
 			if c.state == Queued && c.grant == "" {
 				return c.ended(Cancelled)
@@ -183,7 +184,7 @@ func (c *command) apply(e *entry) bool {
 	case timedOut:
 		c.fault = nil
 	case cancel:
-		c.cancelAsked = true
+		c.cancelAsked, c.gone = true, c.gone || e.Gone
 		if detail == "" {
 			detail = c.cancelDetail()
 		}

@@ -97,7 +97,7 @@ func (r *Router) Attached(a Attachment) {
 	}
 	p.session, p.paced, p.next, p.rest = a.Session, true, time.Time{}, time.Time{}
 	for _, t := range p.open {
-		if t.cancelAsked {
+		if t.cancelAsked && !t.gone {
 			p.cancels = append(p.cancels, wireID(t.id, t.try))
 		}
 		if t.state == Queued && !t.delivering {
@@ -180,7 +180,9 @@ func (r *Router) nextLocked(p *pipe) *tracked {
 	now := time.Now().UnixMilli()
 	inHand := 0
 	for _, t := range p.open {
-		if t.written && t.state == Queued || t.state != Queued && !(r.resend(p, t) && now < t.order.Expires) {
+		switch {
+		case t.gone: // in the hand of another device
+		case t.written && t.state == Queued, t.state != Queued && !(r.resend(p, t) && now < t.order.Expires):
 			inHand++
 		}
 	}

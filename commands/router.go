@@ -197,6 +197,7 @@ func (r *Router) serve(ctx context.Context) {
 	r.ctx, r.started = ctx, true
 	early := r.early
 	r.early = nil
+	r.takeBackDeletedLocked()
 	for _, p := range r.pipes {
 		r.kickLocked(p)
 	}

@@ -289,6 +289,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	h.records.OnDelete(h.router.Deleted)
 	h.jobs, err = jobs.New(ctx, jobs.Options{
 		Bus: h.bus, Router: h.router, Fleet: fleet, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
 	})
