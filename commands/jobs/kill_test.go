@@ -22,7 +22,7 @@ const (
 func killRequest() jobs.Request {
 	return jobs.Request{
 		Selector: "all", Order: jobs.Order{Name: "set"}, Actor: "ann", Concurrency: 200, IdempotencyKey: killKey,
-		Rollout: jobs.Rollout{PerMinute: 300_000},
+		Rollout: jobs.Rollout{PerMinute: 100_000}, // so that the kills end before the job does, however fast the machine is
 	}
 }
 
