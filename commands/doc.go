@@ -35,6 +35,9 @@
 // its own on the wire, for a device acts once per id; events name the try they speak of. That an earlier try succeeded
 // after all ends the command if no later one is out, and is noted otherwise.
 //
+// A device that is deleted takes its commands along: a cancel of the hub, marked gone, ends what waits, and what the device
+// may have had ends by its time. Nothing of it reaches the next device of the id: see Router.Deleted.
+//
 // An operator may hold a device: see Router.Hold. A lease refuses new commands of others; what was recorded before it
 // still goes.
 //

@@ -13,7 +13,7 @@ import (
 // The room that garbage has.
 const (
 	// garbageBytes may pile up before it is collected. The runtime alone would collect once as much is garbage as is alive:
-	// of a small hub some megabytes, so ten times a second under load, and each time acks and commands wait.
+	// of a small hub some 20 MB, so several times a second under load, and each time acks and commands wait.
 	garbageBytes = 128 << 20
 	// garbageShare bounds that on a small machine: one part of so many of its memory.
 	garbageShare = 32
