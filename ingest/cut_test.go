@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,65 +49,81 @@ func TestTheLogIsCutBehindTheWriter(t *testing.T) {
 // A writer that is behind cuts the log where its files begin, and what is left once it is up. One that does not know the
 // files cuts where it is: the control.
 func TestWhoIsBehindCutsWholeFiles(t *testing.T) {
-	t.Run("files known", func(t *testing.T) {
-		if first, starts := cutBehind(t, true); !slices.Contains(starts, first) {
-			t.Errorf("the log is cut at %d, its files begin with %v", first, starts)
-		}
-	})
-	t.Run("files unknown", func(t *testing.T) {
-		if first, starts := cutBehind(t, false); slices.Contains(starts, first) {
-			t.Errorf("the log is cut at %d, where a file begins: the test would pass without knowing the files", first)
-		}
-	})
-}
-
-// cutBehind has a writer stop in the middle of a log of some files and returns where the log begins then, and where the
-// files began.
-func cutBehind(t *testing.T, known bool) (first uint64, starts []uint64) {
-	const batches, held = 160, 100
+	const batches, held = 160, 100 // the first that is not written
 	b := openBus(t, t.TempDir(), false)
-	list := b.Files(bus.StreamTelemetry)
 	text := strings.Repeat("x", 4000)
 	for i := range batches {
 		var lines strings.Builder
-		for n := range 45 {
-			fmt.Fprintf(&lines, "m,n=%d batch=%d,text=%q 1\n", n, i, text)
+		for n := range linesOfABatch {
+			fmt.Fprintf(&lines, "m,n=%d batch=%d,text=%q 1\n", n, i+1, text)
 		}
 		// They are of 1970, so whoever has one before him is far behind.
 		if _, err := b.JetStream().Publish(t.Context(), bus.TelemetrySubject, ingest.EncodeBatch(lines.String())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	starts = list()
-	if len(starts) < 3 {
-		t.Fatalf("files begin with %v: too few to tell", starts)
+	starts := b.Files(bus.StreamTelemetry)()
+	n, _ := slices.BinarySearch(starts, held+1)
+	if n < 2 || starts[n-1] == held {
+		t.Fatalf("files begin with %v: batch %d is not within one", starts, held)
 	}
-	begin, goOn := make(chan struct{}), make(chan struct{})
+	file := starts[n-1] // that holds it
+	s, err := b.Stream(t.Context(), bus.StreamTelemetry)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	known := writeUpTo(t, b, held, func(*ingest.WriterOptions) {})
+	if first := wantFirst(t, s, func(s jetstream.StreamState) bool { return s.FirstSeq >= file }); first != file {
+		t.Errorf("the log is cut at %d, want %d, where a file begins", first, file)
+	}
+	known.stop()
+	unknown := writeUpTo(t, b, held, func(o *ingest.WriterOptions) { o.Files = nil })
+	if first := wantFirst(t, s, func(s jetstream.StreamState) bool { return s.FirstSeq > file }); first > held {
+		t.Errorf("the log is cut at %d, and %d is not written", first, held)
+	}
+	close(unknown.goOn)
+	wantFirst(t, s, empty)
+	unknown.stop()
+}
+
+const linesOfABatch = 45
+
+// heldWriter is a writer whose store holds on to one batch.
+type heldWriter struct {
+	goOn chan struct{} // lets the store take it
+	stop func()
+}
+
+// writeUpTo starts a writer that writes one batch at a time, from the moment on at which it knows that it is behind, and
+// none from held on.
+func writeUpTo(t *testing.T, b *bus.Bus, held int, change func(*ingest.WriterOptions)) heldWriter {
+	begin, goOn, stopped := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	store := newScripted(func(body []byte, call int) error {
 		if call == 1 {
 			<-begin
 		}
 		if bytes.Contains(body, fmt.Appendf(nil, " batch=%d,", held)) {
-			<-goOn
+			select {
+			case <-goOn:
+			case <-stopped:
+				return errors.New("the test goes on without it")
+			}
 		}
 		return nil
 	})
-	if !known {
-		list = nil
-	}
-	w, _, _ := startWriterKnowing(t, b, store, list)
+	w, _, stop := startWriterWith(t, b, store, func(o *ingest.WriterOptions) {
+		o.Config.WriteLines = linesOfABatch
+		change(o)
+	})
 	for w.Lag() == 0 {
 		time.Sleep(10 * time.Millisecond)
 	}
 	close(begin)
-	s, err := b.Stream(t.Context(), bus.StreamTelemetry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first = wantFirst(t, s, func(s jetstream.StreamState) bool { return s.FirstSeq > starts[1]-1 })
-	close(goOn)
-	wantFirst(t, s, empty)
-	return first, starts
+	return heldWriter{goOn, func() {
+		close(stopped)
+		stop()
+	}}
 }
 
 // Whatever is read of the files, nothing is cut that is not written.

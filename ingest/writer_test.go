@@ -64,11 +64,11 @@ func (s *scripted) wait(n int) {
 // startWriter runs a writer on the log of b until stop is called.
 func startWriter(tb testing.TB, b *bus.Bus, store ingest.Store) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
 	tb.Helper()
-	return startWriterKnowing(tb, b, store, b.Files(bus.StreamTelemetry))
+	return startWriterWith(tb, b, store, func(*ingest.WriterOptions) {})
 }
 
-// startWriterKnowing runs a writer that knows these files of the log.
-func startWriterKnowing(tb testing.TB, b *bus.Bus, store ingest.Store, files func() []uint64) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
+// startWriterWith is startWriter with other options.
+func startWriterWith(tb testing.TB, b *bus.Bus, store ingest.Store, change func(*ingest.WriterOptions)) (w *ingest.Writer, dead *ingest.Deadletters, stop func()) {
 	tb.Helper()
 	log, err := b.Stream(context.Background(), bus.StreamTelemetry)
 	if err != nil {
@@ -79,10 +79,12 @@ func startWriterKnowing(tb testing.TB, b *bus.Bus, store ingest.Store, files fun
 		tb.Fatal(err)
 	}
 	dead = ingest.NewDeadletters(b.JetStream(), letters)
-	w, err = ingest.NewWriter(ingest.WriterOptions{
-		Config: configs.Default().Ingest, Log: log, Files: files, Store: store, Dead: dead,
+	o := ingest.WriterOptions{
+		Config: configs.Default().Ingest, Log: log, Files: b.Files(bus.StreamTelemetry), Store: store, Dead: dead,
 		Slog: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-	})
+	}
+	change(&o)
+	w, err = ingest.NewWriter(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
