@@ -1,5 +1,10 @@
 package commands
 
+import (
+	"errors"
+	"fmt"
+)
+
 // deletedBy and deletedDetail say of a cancel that it follows from the deletion of the device.
 const (
 	deletedBy     = "hub"
@@ -10,19 +15,29 @@ const (
 // asked that one for anything. What a session has in hand ends by its answer or its time. It does not block.
 func (r *Router) Deleted(device string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var err error
 	if r.started { // else serve looks at all devices
-		r.takeBackLocked(device)
+		err = r.takeBackLocked(device)
+	}
+	r.mu.Unlock()
+	r.notTakenBack(err)
+}
+
+// notTakenBack tells that commands wait on, since too much is on its way into the log.
+func (r *Router) notTakenBack(err error) {
+	if err != nil {
+		r.log.Error("commands of a deleted device wait on; cancel them before its id is given anew", "err", err)
 	}
 }
 
 // takeBackLocked cancels a device's commands. Of several nodes the one that made a command does it: that one has seen the
 // record come and go before, so it cannot mistake a command for the next device of the id.
-func (r *Router) takeBackLocked(device string) {
+func (r *Router) takeBackLocked(device string) error {
 	p := r.pipes[device]
 	if p == nil {
-		return
+		return nil
 	}
+	var errs []error
 	for _, t := range p.open {
 		if t.gone || t.node != r.node && !r.alone {
 			continue
@@ -30,16 +45,19 @@ func (r *Router) takeBackLocked(device string) {
 		e := r.entry(cancel, t.id)
 		e.Actor, e.Detail, e.Gone = deletedBy, deletedDetail, true
 		if err := r.propose(&proposal{device: device, entry: e}, true); err != nil {
-			r.log.Warn("command of a deleted device not taken back", "device_id", device, "command", t.id, "err", err)
+			errs = append(errs, fmt.Errorf("command %s to %s: %w", t.id, device, err))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // takeBackDeletedLocked looks for devices that were deleted while this node did not run.
-func (r *Router) takeBackDeletedLocked() {
+func (r *Router) takeBackDeletedLocked() error {
+	var errs []error
 	for device := range r.pipes {
 		if !r.devices.Known(device) {
-			r.takeBackLocked(device)
+			errs = append(errs, r.takeBackLocked(device))
 		}
 	}
+	return errors.Join(errs...)
 }

@@ -70,3 +70,23 @@ func TestDeletedWhileTheHubIsDown(t *testing.T) {
 	wantFinal(t, r, queued.ID, commands.Cancelled)
 	wantNothingOf(t, f, r, "d")
 }
+
+// Of two nodes the one that made a command takes it back: the other one may hear of the deletion when the id is already
+// given anew.
+func TestDeletedOnTwoNodes(t *testing.T) {
+	f := newFleet(t)
+	a, b := two(t, f)
+	d := f.add("d", func(*device, wire.Command) {})
+	ofA := create(t, a, commands.Request{Device: "d", Name: "close"})
+	f.delete(d)
+	f.add("d", obey)
+	ofB := create(t, b, commands.Request{Device: "d", Name: "own"})
+	wantState(t, a, ofB.ID, commands.Queued) // a knows of it
+	a.Deleted("d")
+	c := wantFinal(t, b, ofA.ID, commands.Cancelled)
+	if last := c.Events[len(c.Events)-1]; last.Node != "n1" {
+		t.Errorf("taken back by %+v, want n1", last)
+	}
+	f.connect("d", "n2")
+	wantFinal(t, b, ofB.ID, commands.Succeeded)
+}

@@ -197,11 +197,12 @@ func (r *Router) serve(ctx context.Context) {
 	r.ctx, r.started = ctx, true
 	early := r.early
 	r.early = nil
-	r.takeBackDeletedLocked()
+	err := r.takeBackDeletedLocked()
 	for _, p := range r.pipes {
 		r.kickLocked(p)
 	}
 	r.mu.Unlock()
+	r.notTakenBack(err)
 	for _, f := range early {
 		f()
 	}

@@ -26,7 +26,7 @@ func (s *Source) admitLocked(t *wire.Telemetry) *wire.Reject {
 		if len(s.dev.series) >= s.c.deviceSeries {
 			return t.NewReject(wire.TooManySeries, i, "tags", "this device has "+strconv.Itoa(len(s.dev.series))+" series, its limit; use fields for values that change")
 		}
-		if !s.dev.gone && !s.c.types.addSeries() {
+		if !s.dev.apart && !s.c.types.addSeries() {
 			return t.NewReject(wire.TooManySeries, i, "tags", "the hub has reached ingest.total_series")
 		}
 		s.dev.series[key] = struct{}{}

@@ -20,7 +20,7 @@ type device struct {
 	watched atomic.Bool
 
 	mu     sync.Mutex
-	gone   bool                // its record was deleted; guarded by mu
+	apart  bool                // it counts for no limit of the hub; guarded by mu
 	last   int64               // newest receive time given to a point; guarded by mu
 	shapes []shape             // one per measurement; guarded by mu
 	fields int                 // over all shapes; guarded by mu

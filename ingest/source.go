@@ -45,7 +45,20 @@ type freshField struct {
 // Open returns the way of one device's points into the log. w hears what is stored; nil hears nothing. Labels that are
 // not configured as tags are left out.
 func (c *Committer) Open(id string, labels map[string]string, w Waiter) *Source {
-	s := &Source{c: c, dev: c.device(id), waiter: w}
+	return c.source(c.device(id), labels, w)
+}
+
+// OpenApart is Open for what is said about a device by others: it is no last value of the device, is not seen live with
+// its telemetry, and counts for none of its limits. Nobody hears that it is stored.
+func (c *Committer) OpenApart(id string, labels map[string]string) *Source {
+	d := newDevice(id)
+	d.apart = true
+	return c.source(d, labels, nil)
+}
+
+func (c *Committer) source(d *device, labels map[string]string, w Waiter) *Source {
+	id := d.id
+	s := &Source{c: c, dev: d, waiter: w}
 	s.labels = append(s.labels, wire.Tag{Key: []byte(deviceTag), Value: []byte(id)})
 	for _, key := range c.tags {
 		v := []byte(labels[key])
@@ -342,7 +355,7 @@ func (c *Committer) Forget(id string) {
 		return
 	}
 	d.mu.Lock()
-	d.gone = true
+	d.apart = true
 	series := len(d.series)
 	d.mu.Unlock()
 	c.types.dropSeries(series)

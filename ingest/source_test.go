@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,6 +141,29 @@ func TestDeletedDeviceLeavesNothing(t *testing.T) {
 	wantReject(t, again, `{"type":"telemetry","seq":1,"tags":{"k":"1"},"fields":{"y":1}}`, wire.TooManySeries, "tags")
 	if got := c.Device("a"); len(got) != 1 || got[0].Field != "y" {
 		t.Errorf("last values of the next device of the id: %+v, want y alone", got)
+	}
+}
+
+// What others say about a device stands in the log like its own points, and nowhere else.
+func TestPointsApart(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) { o.Config.DeviceFields = 1 })
+	const note = `{"type":"telemetry","measurement":"command","time":1700000000000,"fields":{"id":"x"}}`
+	wantTaken(t, c.OpenApart("a", nil), note)
+	if got := c.Device("a"); len(got) != 0 {
+		t.Errorf("last values of a device that sent nothing: %+v", got)
+	}
+	w := newWaiter()
+	own := c.Open("a", nil, w)
+	wantTaken(t, own, `{"type":"telemetry","seq":1,"time":1700000000000,"fields":{"x":1}}`)
+	wantReject(t, own, `{"type":"telemetry","seq":2,"measurement":"command","fields":{"id":"x"}}`, wire.TooManyFields, "fields") // the control
+	wantTaken(t, c.OpenApart("a", nil), note)
+	w.wait(1)
+	if got := c.Device("a"); len(got) != 1 || got[0].Field != "x" {
+		t.Errorf("last values %+v, want x alone", got)
+	}
+	if lines := logged(t, b); !slices.Contains(lines, `command,device=a id="x" 1700000000000000000`) {
+		t.Errorf("the log holds %s", lines)
 	}
 }
 

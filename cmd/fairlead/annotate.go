@@ -89,11 +89,8 @@ func (a *annotations) writeAll() {
 }
 
 func (a *annotations) write(c commands.Command) {
-	labels, known := a.labels(c.Device)
-	if !known { // deleted while it had commands
-		defer a.committer.Forget(c.Device)
-	}
-	source := a.committer.Open(c.Device, labels, nil)
+	labels, _ := a.labels(c.Device)
+	source := a.committer.OpenApart(c.Device, labels)
 	defer source.Close()
 	if err := source.Append(&wire.Telemetry{Points: []wire.Point{annotation(c)}}); err != nil {
 		a.dropped.Inc()

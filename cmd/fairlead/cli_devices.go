@@ -231,7 +231,7 @@ func devicesExpect(f *clientFlags) *cobra.Command {
 
 func devicesDelete(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete DEVICE", Short: "Delete a device; its session closes", Args: exactArgs(1),
+		Use: "delete DEVICE", Short: "Delete a device: its session closes, its waiting commands are cancelled", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, request{method: http.MethodDelete, path: "/devices/" + escape(args[0])}, "device %s deleted\n", args[0])
 		},

@@ -256,6 +256,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
 		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: verifier, Log: h.log, Metrics: h.reg, Turns: h.turnstile,
 	})
+	h.records.OnDelete(h.committer.Forget) // behind the registry, which ends the session first
 	return err
 }
 
@@ -268,7 +269,6 @@ func (h *hub) buildTwin(ctx context.Context) error {
 		Bucket: documents, Link: h.registry, Devices: devices.Directory{Records: h.records, Presence: h.presence}, Events: h.bus.Conn(), Log: h.log, Metrics: h.reg,
 	})
 	h.records.OnDelete(h.twin.Deleted)
-	h.records.OnDelete(h.committer.Forget)
 	return nil
 }
 
