@@ -101,7 +101,8 @@ type Devices struct {
 	Heartbeat         time.Duration `yaml:"heartbeat"`
 	MaxSessions       int           `yaml:"max_sessions"`
 	MaxHandshakes     int           `yaml:"max_handshakes"`
-	ConnectTurns      int           `yaml:"connect_turns"` // connects and ends worked at at once; 0: one for each processor
+	ConnectTurns      int           `yaml:"connect_turns"`  // connects and ends worked at at once; 0: one for each processor
+	ConnectSpread     time.Duration `yaml:"connect_spread"` // over which a fleet that comes at once is let in; 0: as fast as it can be
 	MaxPosts          int           `yaml:"max_posts"`
 	ConnectsPerMinute int           `yaml:"connects_per_minute"`
 	FrameBytes        int           `yaml:"frame_bytes"`

@@ -38,6 +38,7 @@ func Default() Config {
 			WriteTimeout:      10 * time.Second,
 			MalformedLimit:    20,
 			DrainFor:          5 * time.Second,
+			ConnectSpread:     8 * time.Second,
 			BindCertificate:   BindOff,
 			CertificateNames:  []string{"cn", "dns", "uri:urn:device:"},
 

@@ -198,6 +198,7 @@ func (c *Config) checkDevices(fs *faults) {
 	fs.check(d.MaxSessions >= 0, "devices.max_sessions", d.MaxSessions, "must not be negative")
 	fs.positive("devices.max_handshakes", int64(d.MaxHandshakes))
 	fs.check(d.ConnectTurns >= 0, "devices.connect_turns", d.ConnectTurns, "must not be negative; 0 is one for each processor")
+	fs.between("devices.connect_spread", d.ConnectSpread, 0, time.Minute)
 	fs.check(d.ConnectsPerMinute >= 0, "devices.connects_per_minute", d.ConnectsPerMinute, "must not be negative")
 	fs.positive("devices.max_posts", int64(d.MaxPosts))
 	fs.check(d.FrameBytes >= 512 && d.FrameBytes <= 256<<10, "devices.frame_bytes", d.FrameBytes, "must be from 512 to 262144")

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"net"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -81,3 +82,45 @@ func Unhurried(turns int) *Turnstile {
 	t.lapse = time.Hour
 	return t
 }
+
+// Crowd is from how many on nobody more is let in.
+const Crowd = crowd
+
+// Crowded reports whether nobody more is let in.
+func (t *Turnstile) Crowded() bool { return t.crowded() }
+
+// Queue takes all turns, lets so many wait for one with a handshake to do, and returns what undoes that.
+func (t *Turnstile) Queue(waiting int) (undo func()) {
+	was, turns := t.waiting, t.free
+	t.free = 0
+	for i := range waiting {
+		r := rankBegin
+		if i%2 == 0 {
+			r = rankBegun
+		}
+		t.waiting[r] = append(t.waiting[r], make(chan struct{}))
+	}
+	return func() { t.waiting, t.free = was, turns }
+}
+
+// Waiting is how many wait in the lobby of a listener.
+func Waiting(l net.Listener) int {
+	c := l.(turnListener).Listener.(*lobby).callers
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
+// SetCrowded replaces what holds back who comes.
+func SetCrowded(l net.Listener, crowded func() bool) {
+	l.(turnListener).Listener.(*lobby).crowded = crowded
+}
+
+// Pace is the pace of a lobby.
+type Pace struct{ p pace }
+
+// NewPace returns the pace of a lobby that nobody came to.
+func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread}} }
+
+// Next says how long the next one waits.
+func (p *Pace) Next(now time.Time, behind int) time.Duration { return p.p.next(now, behind) }

@@ -108,6 +108,9 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 // MaxSessions is how many sessions this node takes.
 func (r *Registry) MaxSessions() int { return int(r.most) }
 
+// Room is how many more sessions this node takes.
+func (r *Registry) Room() int { return int(r.most - r.seats.Load()) }
+
 // Len is the number of live sessions.
 func (r *Registry) Len() int {
 	n := 0

@@ -17,8 +17,7 @@ import (
 // each step of a frame's way. So each takes a turn when its next bytes have come, and gives it back before it waits for more:
 // nobody waits for the network with a turn in hand, and a slow client holds up nobody.
 type Turnstile struct {
-	lapse   time.Duration // static
-	entered int           // owned by the goroutine that accepts
+	lapse time.Duration // static
 
 	mu      sync.Mutex
 	free    int                    // guarded by mu
@@ -29,9 +28,8 @@ type Turnstile struct {
 type rank int
 
 const (
-	rankEnter rank = iota // who is let in: the kernel turns away whoever waits outside for long
-	rankLeave
-	rankBegun // who has begun a handshake
+	rankLeave rank = iota
+	rankBegun      // who has begun a handshake
 	rankBegin
 	ranks
 )
@@ -39,8 +37,8 @@ const (
 const (
 	// turnLapse is how long a turn lasts at most. Nothing that is done in one takes so long, unless it waits for somebody.
 	turnLapse = 100 * time.Millisecond
-	// enterRun is how many are let in between two turns: letting one in takes much less than a handshake.
-	enterRun = 16
+	// crowd is how many with a handshake to do may wait before nobody more is let in.
+	crowd = 64
 )
 
 // NewTurnstile returns a turnstile of so many turns; 0: one for each processor. With fewer, processors stand idle while a
@@ -117,8 +115,23 @@ func shift(waiting *[]chan struct{}) chan struct{} {
 	return next
 }
 
-// Listen returns a listener whose connections pass the turnstile until their first request is served. TLS goes around it.
-func (t *Turnstile) Listen(l net.Listener) net.Listener { return turnListener{l, t} }
+// Listen takes over a listener and returns one whose connections pass the turnstile until their first request is served. TLS
+// goes around it. Those who come at once are let in over the time spread, and wait in a lobby meanwhile; room says how many
+// more files may be open.
+func (t *Turnstile) Listen(l net.Listener, spread time.Duration, room func() int) (net.Listener, error) {
+	a, err := newCallers(l, room)
+	if err != nil {
+		return nil, err
+	}
+	return turnListener{&lobby{Listener: l, callers: a, crowded: t.crowded, pace: pace{spread: spread}}, t}, nil
+}
+
+// crowded reports whether many wait with a handshake to do.
+func (t *Turnstile) crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting[rankBegin])+len(t.waiting[rankBegun]) >= crowd
+}
 
 type turnKey struct{}
 
@@ -149,10 +162,7 @@ func (t *Turnstile) ConnState(conn net.Conn, state http.ConnState) {
 		return
 	}
 	switch state {
-	case http.StateNew: // told by the goroutine that accepts
-		if t.entered++; t.entered%enterRun == 0 {
-			t.take(rankEnter).give()
-		}
+	case http.StateNew:
 	case http.StateActive:
 		c.open.Store(true) // the request is read; the server now reads ahead, without a turn
 	default:

@@ -29,7 +29,9 @@ func hurrying(t *testing.T, stile *devices.Turnstile, handler http.HandlerFunc, 
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
-	ln = stile.Listen(ln)
+	if ln, err = stile.Listen(ln, 0, func() int { return 1 << 20 }); err != nil {
+		t.Fatal(err)
+	}
 	if useTLS {
 		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}, MinVersion: tls.VersionTLS12})
 	}

@@ -112,7 +112,12 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	}
 	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
 	checks := h.checks()
-	front = h.turnstile.Listen(front)
+	lobby, err := h.turnstile.Listen(front, h.cfg.Devices.ConnectSpread, h.registry.Room)
+	if err != nil {
+		return errors.Join(err, h.close())
+	}
+	defer lobby.Close()
+	front = lobby
 	if enc.conf != nil {
 		front = tls.NewListener(front, enc.conf)
 		s.url = "https://" + enc.address(front.Addr().String())
