@@ -104,12 +104,7 @@ func (t *Turnstile) Queue(waiting int) (undo func()) {
 }
 
 // Waiting is how many wait in the lobby of a listener.
-func Waiting(l net.Listener) int {
-	c := l.(turnListener).Listener.(*lobby).callers
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.queue)
-}
+func Waiting(l net.Listener) int { return l.(turnListener).stile.waitingOutside() }
 
 // SetCrowded replaces what holds back who comes.
 func SetCrowded(l net.Listener, crowded func() bool) {

@@ -101,6 +101,13 @@ func (g *Gate) room() {
 	}
 }
 
+// Pending is how many connections have not asked for anything yet.
+func (g *Gate) Pending() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.pending)
+}
+
 // leave gives the place back, if c had one.
 func (g *Gate) leave(c net.Conn) {
 	g.mu.Lock()

@@ -41,21 +41,21 @@ func newCallers(l net.Listener, room func() int) (*callers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	a := &callers{listener: l, socket: f, room: room, ended: make(chan struct{})}
-	a.change.L = &a.mu
-	go a.run()
-	return a, nil
+	c := &callers{listener: l, socket: f, room: room, ended: make(chan struct{})}
+	c.change.L = &c.mu
+	go c.run()
+	return c, nil
 }
 
 // run accepts until the socket is closed.
-func (a *callers) run() {
-	defer close(a.ended)
-	raw, err := a.socket.SyscallConn()
+func (c *callers) run() {
+	defer close(c.ended)
+	raw, err := c.socket.SyscallConn()
 	if err != nil {
-		a.fail(err)
+		c.fail(err)
 		return
 	}
-	for a.hasRoom() {
+	for c.hasRoom() {
 		var fd int
 		var fault error
 		err := raw.Read(func(socket uintptr) bool {
@@ -64,88 +64,97 @@ func (a *callers) run() {
 		})
 		switch {
 		case err != nil:
-			a.fail(err) // the socket is closed
+			c.fail(err) // the socket is closed
 			return
+		case errors.Is(fault, unix.ECONNABORTED), errors.Is(fault, unix.EINTR):
+			// There is nobody to let in.
 		case fault != nil:
-			a.fail(&net.OpError{Op: "accept", Net: "tcp", Addr: a.listener.Addr(), Err: os.NewSyscallError("accept4", fault)})
+			c.fail(&net.OpError{Op: "accept", Net: "tcp", Addr: c.listener.Addr(), Err: os.NewSyscallError("accept4", fault)})
 		default:
-			a.add(caller(fd))
+			c.add(caller(fd))
 		}
 	}
 }
 
 // hasRoom waits for room. It reports false at the end.
-func (a *callers) hasRoom() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for !a.closed && len(a.queue) >= max(leastCallers, a.room()) {
-		a.change.Wait() // each that is taken looks again
+func (c *callers) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.closed && len(c.queue) >= max(leastCallers, c.room()) {
+		c.change.Wait() // each that is taken looks again
 	}
-	return !a.closed
+	return !c.closed
 }
 
-func (a *callers) add(n caller) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
+func (c *callers) add(n caller) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
 		n.close()
 		return
 	}
-	a.queue = append(a.queue, n)
-	a.change.Broadcast()
+	c.queue = append(c.queue, n)
+	c.change.Broadcast()
 }
 
 // fail hands a fault to who accepts, who decides what it means, and goes on after that.
-func (a *callers) fail(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for a.err = err; a.err != nil && !a.closed; {
-		a.change.Broadcast()
-		a.change.Wait()
+func (c *callers) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err = err; c.err != nil && !c.closed; {
+		c.change.Broadcast()
+		c.change.Wait()
 	}
 }
 
 // take waits for an caller and takes it. It also tells how many are behind it.
-func (a *callers) take() (next caller, behind int, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for len(a.queue) == 0 && a.err == nil && !a.closed {
-		a.change.Wait()
+func (c *callers) take() (next caller, behind int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) == 0 && c.err == nil && !c.closed {
+		c.change.Wait()
 	}
-	defer a.change.Broadcast()
+	defer c.change.Broadcast()
 	switch {
-	case a.closed:
-		return 0, 0, &net.OpError{Op: "accept", Net: "tcp", Addr: a.listener.Addr(), Err: net.ErrClosed}
-	case len(a.queue) == 0:
-		err, a.err = a.err, nil
+	case c.closed:
+		return 0, 0, &net.OpError{Op: "accept", Net: "tcp", Addr: c.listener.Addr(), Err: net.ErrClosed}
+	case len(c.queue) == 0:
+		err, c.err = c.err, nil
 		return 0, 0, err
 	}
-	next = a.queue[0]
-	if a.queue = a.queue[1:]; len(a.queue) == 0 {
-		a.queue = nil // a storm's room is given back
+	next = c.queue[0]
+	if c.queue = c.queue[1:]; len(c.queue) == 0 {
+		c.queue = nil // a storm's room is given back
 	}
-	return next, len(a.queue), nil
+	return next, len(c.queue), nil
 }
 
-func (a *callers) isClosed() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.closed
+// waiting is how many wait to be taken.
+func (c *callers) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
+func (c *callers) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // close ends accepting and closes whoever waits.
-func (a *callers) close() error {
-	a.mu.Lock()
-	a.closed = true
-	for _, n := range a.queue {
+func (c *callers) close() error {
+	c.mu.Lock()
+	c.closed = true
+	for _, n := range c.queue {
 		n.close()
 	}
-	a.queue = nil
-	a.change.Broadcast()
-	a.mu.Unlock()
-	_ = a.socket.Close() // a second time it says that it is closed
-	<-a.ended
-	return a.listener.Close()
+	c.queue = nil
+	c.change.Broadcast()
+	c.mu.Unlock()
+	_ = c.socket.Close() // a second time it says that it is closed
+	<-c.ended
+	return c.listener.Close()
 }
 
 // enter makes a connection of the socket. Its peer's address is nil if the peer has gone.

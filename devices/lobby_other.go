@@ -19,16 +19,19 @@ type caller struct{ conn net.Conn }
 func newCallers(l net.Listener, _ func() int) (*callers, error) { return &callers{listener: l}, nil }
 
 // take waits for an caller. How many are behind it is not known.
-func (a *callers) take() (next caller, behind int, err error) {
-	conn, err := a.listener.Accept()
+func (c *callers) take() (next caller, behind int, err error) {
+	conn, err := c.listener.Accept()
 	return caller{conn}, 0, err
 }
 
-func (a *callers) isClosed() bool { return a.closed.Load() }
+// waiting is not known.
+func (c *callers) waiting() int { return 0 }
 
-func (a *callers) close() error {
-	a.closed.Store(true)
-	return a.listener.Close()
+func (c *callers) isClosed() bool { return c.closed.Load() }
+
+func (c *callers) close() error {
+	c.closed.Store(true)
+	return c.listener.Close()
 }
 
 func (n caller) enter() (net.Conn, error) { return n.conn, nil }

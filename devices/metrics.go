@@ -148,6 +148,7 @@ func gauges(reg prometheus.Registerer, r *Registry) {
 			func() float64 { return float64(count()) }))
 	}
 	gauge("silent", "Devices of this node that send no telemetry though it is expected of them.", r.presence.silentHere)
+	gauge("lobby", "Connections that wait to be let in, while a fleet comes at once.", r.stile.waitingOutside)
 	gauge("identity_conflicts", "Devices of this node whose identity two devices use.", r.presence.conflicts)
 }
 

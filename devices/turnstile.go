@@ -18,6 +18,7 @@ import (
 // nobody waits for the network with a turn in hand, and a slow client holds up nobody.
 type Turnstile struct {
 	lapse time.Duration // static
+	lobby atomic.Pointer[lobby]
 
 	mu      sync.Mutex
 	free    int                    // guarded by mu
@@ -119,11 +120,21 @@ func shift(waiting *[]chan struct{}) chan struct{} {
 // goes around it. Those who come at once are let in over the time spread, and wait in a lobby meanwhile; room says how many
 // more files may be open.
 func (t *Turnstile) Listen(l net.Listener, spread time.Duration, room func() int) (net.Listener, error) {
-	a, err := newCallers(l, room)
+	c, err := newCallers(l, room)
 	if err != nil {
 		return nil, err
 	}
-	return turnListener{&lobby{Listener: l, callers: a, crowded: t.crowded, pace: pace{spread: spread}}, t}, nil
+	front := &lobby{Listener: l, callers: c, crowded: t.crowded, pace: pace{spread: spread}}
+	t.lobby.Store(front)
+	return turnListener{front, t}, nil
+}
+
+// waitingOutside is how many wait to be let in.
+func (t *Turnstile) waitingOutside() int {
+	if front := t.lobby.Load(); front != nil {
+		return front.callers.waiting()
+	}
+	return 0
 }
 
 // crowded reports whether many wait with a handshake to do.

@@ -66,7 +66,7 @@ func runCrowdPart(ctx context.Context, in *json.Decoder, out *json.Encoder) erro
 type crowd struct{ *part }
 
 func startCrowd(spec load.CrowdSpec) (crowd, error) {
-	p, err := startPart("crowd", spec)
+	p, err := startPart("crowd", spec, "nice", "-n", "19")
 	return crowd{p}, err
 }
 

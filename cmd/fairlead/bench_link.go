@@ -37,7 +37,8 @@ func newBenchLinkCommand() *cobra.Command {
 		Use: "link", Args: exactArgs(0),
 		Short: "Memory of idle sessions, a connection storm, and a fleet over several hubs, beside a bare server of the library",
 		Long: `Connects devices from processes of their own, over loopback, to hubs in processes of their own, and does the same to a bare
-server: gorilla/websocket tuned as the hub is, which checks the same tokens and answers each frame, and does nothing else.`,
+server: gorilla/websocket tuned as the hub is, which checks the same tokens and answers each frame, and does nothing else.
+A crowd of devices is niced (19): where devices have processors of their own, they take none from the server.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b.out = cmd.OutOrStdout()
 			return b.run(cmd.Context())

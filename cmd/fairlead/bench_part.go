@@ -124,13 +124,14 @@ func (t *lastWords) String() string {
 	return strings.TrimSpace(string(t.text))
 }
 
-// startPart starts a part and tells it what to do.
-func startPart(name string, spec any) (*part, error) {
+// startPart starts a part and tells it what to do. By is a command that starts it, or nothing.
+func startPart(name string, spec any, by ...string) (*part, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &part{name: name, cmd: exec.Command(self, "bench", "part", name), log: &lastWords{}}
+	words := append(by, self, "bench", "part", name)
+	p := &part{name: name, cmd: exec.Command(words[0], words[1:]...), log: &lastWords{}}
 	p.cmd.Stderr = p.log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)

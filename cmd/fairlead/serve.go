@@ -112,7 +112,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	}
 	s := served{hub: h, ca: enc.ca, url: "http://" + front.Addr().String()}
 	checks := h.checks()
-	lobby, err := h.turnstile.Listen(front, h.cfg.Devices.ConnectSpread, h.registry.Room)
+	lobby, err := h.turnstile.Listen(front, h.cfg.Devices.ConnectSpread, h.room)
 	if err != nil {
 		return errors.Join(err, h.close())
 	}
@@ -247,6 +247,9 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 	}
 	return h.turnstile.Handler(mux, func(r *http.Request) bool { return r.URL.Path == devicePath })
 }
+
+// room is how many more connections the front listener may hold.
+func (h *hub) room() int { return h.registry.Room() - h.gate.Pending() }
 
 // connState tells who watches over the front listener's connections. The gate may wait, so it comes before the turn.
 func (h *hub) connState(c net.Conn, s http.ConnState) {
