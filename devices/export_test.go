@@ -114,8 +114,8 @@ func SetCrowded(l net.Listener, crowded func() bool) {
 // Pace is the pace of a lobby.
 type Pace struct{ p pace }
 
-// NewPace returns the pace of a lobby that nobody came to.
-func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread}} }
+// NewPace returns the pace of a lobby that nobody came to, on two processors.
+func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread, usual: usualPace / 2}} }
 
 // Next says how long the next one waits.
 func (p *Pace) Next(now time.Time, behind int) time.Duration { return p.p.next(now, behind) }

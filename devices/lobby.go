@@ -3,6 +3,7 @@ package devices
 import (
 	"errors"
 	"net"
+	"runtime"
 	"time"
 )
 
@@ -17,7 +18,12 @@ type lobby struct {
 }
 
 const (
-	// slowestPace is the longest between two that are let in, however few wait.
+	// usualPace is between two who are let in, for each processor: that leaves half of its time while handshakes are cheap, and
+	// is more than devices that come, post and go need.
+	usualPace = 400 * time.Microsecond
+	// storm is how many wait where a fleet comes at once.
+	storm = 1000
+	// slowestPace is between two of a fleet that is not so large that it takes the whole time.
 	slowestPace = 600 * time.Microsecond
 	// paceCredit is how far back a pause may be made up for: so many come in at once after it.
 	paceCredit = 20 * time.Millisecond
@@ -55,24 +61,40 @@ func (l *lobby) Accept() (net.Conn, error) {
 // Close ends the listener, and the connections that wait.
 func (l *lobby) Close() error { return l.callers.close() }
 
-// pace spreads those who come at once over a time.
+// pace spreads a fleet that comes at once over a time. Its end is fixed when the fleet comes: who comes meanwhile does not put
+// it off, or a steady stream behind a storm would wait for ever.
 type pace struct {
+	// static
 	spread time.Duration
-	most   int       // who waited at once since nobody did
-	due    time.Time // when the next may come in
+	usual  time.Duration
+
+	until time.Time // all who wait are to be in; zero: no fleet comes
+	due   time.Time // the next may come in
+}
+
+func newPace(spread time.Duration) pace {
+	return pace{spread: spread, usual: usualPace / time.Duration(runtime.GOMAXPROCS(0))}
 }
 
 // next says how long the next one still waits; so many more wait behind it.
 func (p *pace) next(now time.Time, behind int) time.Duration {
-	p.most = max(p.most, behind+1)
-	step := min(slowestPace, p.spread/time.Duration(p.most))
-	if behind == 0 {
-		p.most = 0
+	if p.spread == 0 {
+		return 0
+	}
+	switch {
+	case behind == 0:
+		p.until = time.Time{}
+	case behind >= storm && p.until.IsZero():
+		p.until = now.Add(p.spread)
+	}
+	step := p.usual
+	if !p.until.IsZero() {
+		step = min(slowestPace, max(0, p.until.Sub(now))/time.Duration(behind+1))
 	}
 	if credit := now.Add(-paceCredit); p.due.Before(credit) {
 		p.due = credit
 	}
-	wait := max(0, p.due.Sub(now))
+	wait := p.due.Sub(now)
 	p.due = p.due.Add(step)
 	if wait < paceStep {
 		return 0

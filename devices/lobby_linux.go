@@ -107,7 +107,7 @@ func (c *callers) fail(err error) {
 	}
 }
 
-// take waits for an caller and takes it. It also tells how many are behind it.
+// take waits for a caller and takes it. It also tells how many are behind it.
 func (c *callers) take() (next caller, behind int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

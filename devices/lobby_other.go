@@ -18,7 +18,7 @@ type caller struct{ conn net.Conn }
 
 func newCallers(l net.Listener, _ func() int) (*callers, error) { return &callers{listener: l}, nil }
 
-// take waits for an caller. How many are behind it is not known.
+// take waits for a caller. How many are behind it is not known.
 func (c *callers) take() (next caller, behind int, err error) {
 	conn, err := c.listener.Accept()
 	return caller{conn}, 0, err

@@ -11,34 +11,61 @@ import (
 	"github.com/fairlead-hub/fairlead/devices"
 )
 
-// TestPace lets a fleet in over the time, few at once, and all as they come if no time is set.
+// letIn plays a lobby to which a fleet comes at once, and then others at a rate a second, for so long. It returns when the
+// fleet was in, and the longest that one of the last second waited.
+func letIn(spread time.Duration, fleet, rate int, during time.Duration) (in, wait time.Duration) {
+	start := time.Now()
+	p := devices.NewPace(spread)
+	came := func(n int) time.Duration { // since the start, of the one of a number
+		if n < fleet {
+			return 0
+		}
+		return time.Duration(n-fleet+1) * time.Second / time.Duration(rate)
+	}
+	all := fleet + rate*int(during/time.Second)
+	arrived, now := 0, time.Duration(0)
+	for n := range all {
+		now = max(now, came(n))
+		for arrived < all && came(arrived) <= now {
+			arrived++
+		}
+		now += p.Next(start.Add(now), arrived-n-1)
+		if n == fleet-1 {
+			in = now
+		}
+		if came(n) > during-time.Second {
+			wait = max(wait, now-came(n))
+		}
+	}
+	return in, wait
+}
+
+// TestPace lets a fleet in over the time and few at once. A stream of others does not put that off, and is not held up by it
+// for longer: with the end of the fleet's time put off by each that comes it would be.
 func TestPace(t *testing.T) {
 	const spread = 8 * time.Second
 	for _, c := range []struct {
 		name        string
 		spread      time.Duration
-		fleet       int
-		least, most time.Duration // until the last is in
+		fleet, rate int
+		least, most time.Duration // until the fleet is in
 	}{
-		{"one", spread, 1, 0, 0},
-		{"as many as are let in at once", spread, 33, 0, 0},
-		{"a few", spread, 1_000, 500 * time.Millisecond, 600 * time.Millisecond},
-		{"a fleet", spread, 15_000, 7900 * time.Millisecond, spread},
-		{"a large fleet", spread, 200_000, 7900 * time.Millisecond, spread},
-		{"without a spread", 0, 15_000, 0, 0},
+		{"one", spread, 1, 1, 0, 0},
+		{"as many as are let in at once", spread, 100, 1, 0, 0},
+		{"a few", spread, 900, 1, 140 * time.Millisecond, 180 * time.Millisecond},
+		{"a small fleet", spread, 2_000, 1, 1100 * time.Millisecond, 1200 * time.Millisecond},
+		{"a fleet", spread, 15_000, 1, 7900 * time.Millisecond, spread},
+		{"a large fleet", spread, 200_000, 1, 7900 * time.Millisecond, spread + 10*time.Millisecond},
+		{"a fleet and a stream", spread, 15_000, 4_000, 4 * time.Second, spread},
+		{"a stream", spread, 1, 4_000, 0, 0},
+		{"without a spread", 0, 15_000, 1, 0, 0},
 	} {
-		// Whether the fleet comes one by one or all at once, the last is let in no later.
-		start := time.Now()
-		now := start
-		p := devices.NewPace(c.spread)
-		for behind := c.fleet - 1; behind >= 0; behind-- {
-			now = now.Add(p.Next(now, behind))
+		in, wait := letIn(c.spread, c.fleet, c.rate, 20*time.Second)
+		if in < c.least || in > c.most {
+			t.Errorf("%s: %d were in after %s, want %s to %s", c.name, c.fleet, in, c.least, c.most)
 		}
-		if took := now.Sub(start); took < c.least || took > c.most {
-			t.Errorf("%s: %d took %s, want %s to %s", c.name, c.fleet, took, c.least, c.most)
-		}
-		if wait := p.Next(now.Add(time.Second), 0); wait != 0 {
-			t.Errorf("%s: one that comes later waits %s", c.name, wait)
+		if wait > 10*time.Millisecond {
+			t.Errorf("%s: one that came long after it waited %s", c.name, wait)
 		}
 	}
 }

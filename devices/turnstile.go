@@ -124,7 +124,7 @@ func (t *Turnstile) Listen(l net.Listener, spread time.Duration, room func() int
 	if err != nil {
 		return nil, err
 	}
-	front := &lobby{Listener: l, callers: c, crowded: t.crowded, pace: pace{spread: spread}}
+	front := &lobby{Listener: l, callers: c, crowded: t.crowded, pace: newPace(spread)}
 	t.lobby.Store(front)
 	return turnListener{front, t}, nil
 }
