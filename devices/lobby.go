@@ -18,11 +18,11 @@ type lobby struct {
 }
 
 const (
-	// usualPace is between two who are let in, for each processor: that leaves half of its time while handshakes are cheap, and
+	// usualPace is between two who are let in, for each processor: that leaves most of its time while handshakes are cheap, and
 	// is more than devices that come, post and go need.
-	usualPace = 400 * time.Microsecond
+	usualPace = 800 * time.Microsecond
 	// storm is how many wait where a fleet comes at once.
-	storm = 1000
+	storm = 500
 	// slowestPace is between two of a fleet that is not so large that it takes the whole time.
 	slowestPace = 600 * time.Microsecond
 	// paceCredit is how far back a pause may be made up for: so many come in at once after it.

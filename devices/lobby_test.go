@@ -51,13 +51,13 @@ func TestPace(t *testing.T) {
 		least, most time.Duration // until the fleet is in
 	}{
 		{"one", spread, 1, 1, 0, 0},
-		{"as many as are let in at once", spread, 100, 1, 0, 0},
-		{"a few", spread, 900, 1, 140 * time.Millisecond, 180 * time.Millisecond},
+		{"as many as are let in at once", spread, 50, 1, 0, 0},
+		{"a few", spread, 450, 1, 140 * time.Millisecond, 180 * time.Millisecond},
 		{"a small fleet", spread, 2_000, 1, 1100 * time.Millisecond, 1200 * time.Millisecond},
 		{"a fleet", spread, 15_000, 1, 7900 * time.Millisecond, spread},
 		{"a large fleet", spread, 200_000, 1, 7900 * time.Millisecond, spread + 10*time.Millisecond},
-		{"a fleet and a stream", spread, 15_000, 4_000, 4 * time.Second, spread},
-		{"a stream", spread, 1, 4_000, 0, 0},
+		{"a fleet and a stream", spread, 15_000, 2_000, 5 * time.Second, spread},
+		{"a stream", spread, 1, 2_000, 0, 0},
 		{"without a spread", 0, 15_000, 1, 0, 0},
 	} {
 		in, wait := letIn(c.spread, c.fleet, c.rate, 20*time.Second)
