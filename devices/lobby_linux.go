@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 
@@ -13,7 +14,9 @@ import (
 // leastCallers is for how many there is always room: operators, and devices that are told that there is none for them.
 const leastCallers = 64
 
-// callers accepts connections as they come and holds them until they are taken, oldest first.
+// callers accepts connections as they come and holds them until they are taken: in turns the oldest of those who came when
+// nobody of their address waited, and the oldest of the others. So who comes alone does not wait behind a fleet, or a flood,
+// that is behind one address.
 type callers struct {
 	// static
 	listener net.Listener
@@ -22,14 +25,19 @@ type callers struct {
 	ended    chan struct{}
 
 	mu     sync.Mutex
-	change sync.Cond // one of the following
-	queue  []caller
-	err    error // of accepting; it goes on when somebody was told
+	change sync.Cond          // one of the following
+	lines  [2][]caller        // first of their address, others
+	turn   int                // the line that is next
+	from   map[netip.Addr]int // who wait, by address
+	err    error              // of accepting; it goes on when somebody was told
 	closed bool
 }
 
 // caller is the socket of a connection.
-type caller int
+type caller struct {
+	fd   int
+	from netip.Addr // key of the address
+}
 
 // newCallers takes over a listener.
 func newCallers(l net.Listener, room func() int) (*callers, error) {
@@ -41,7 +49,7 @@ func newCallers(l net.Listener, room func() int) (*callers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	c := &callers{listener: l, socket: f, room: room, ended: make(chan struct{})}
+	c := &callers{listener: l, socket: f, room: room, ended: make(chan struct{}), from: make(map[netip.Addr]int)}
 	c.change.L = &c.mu
 	go c.run()
 	return c, nil
@@ -57,9 +65,10 @@ func (c *callers) run() {
 	}
 	for c.hasRoom() {
 		var fd int
+		var from unix.Sockaddr
 		var fault error
 		err := raw.Read(func(socket uintptr) bool {
-			fd, _, fault = unix.Accept4(int(socket), unix.SOCK_CLOEXEC)
+			fd, from, fault = unix.Accept4(int(socket), unix.SOCK_CLOEXEC)
 			return !errors.Is(fault, unix.EAGAIN)
 		})
 		switch {
@@ -71,7 +80,7 @@ func (c *callers) run() {
 		case fault != nil:
 			c.fail(&net.OpError{Op: "accept", Net: "tcp", Addr: c.listener.Addr(), Err: os.NewSyscallError("accept4", fault)})
 		default:
-			c.add(caller(fd))
+			c.add(caller{fd, addressKey(addressOf(from))})
 		}
 	}
 }
@@ -80,7 +89,7 @@ func (c *callers) run() {
 func (c *callers) hasRoom() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closed && len(c.queue) >= max(leastCallers, c.room()) {
+	for !c.closed && c.sizeLocked() >= max(leastCallers, c.room()) {
 		c.change.Wait() // each that is taken looks again
 	}
 	return !c.closed
@@ -93,9 +102,13 @@ func (c *callers) add(n caller) {
 		n.close()
 		return
 	}
-	c.queue = append(c.queue, n)
+	line := &c.lines[min(c.from[n.from], 1)]
+	*line = append(*line, n)
+	c.from[n.from]++
 	c.change.Broadcast()
 }
+
+func (c *callers) sizeLocked() int { return len(c.lines[0]) + len(c.lines[1]) }
 
 // fail hands a fault to who accepts, who decides what it means, and goes on after that.
 func (c *callers) fail(err error) {
@@ -111,29 +124,37 @@ func (c *callers) fail(err error) {
 func (c *callers) take() (next caller, behind int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.queue) == 0 && c.err == nil && !c.closed {
+	for c.sizeLocked() == 0 && c.err == nil && !c.closed {
 		c.change.Wait()
 	}
 	defer c.change.Broadcast()
 	switch {
 	case c.closed:
-		return 0, 0, &net.OpError{Op: "accept", Net: "tcp", Addr: c.listener.Addr(), Err: net.ErrClosed}
-	case len(c.queue) == 0:
+		return next, 0, &net.OpError{Op: "accept", Net: "tcp", Addr: c.listener.Addr(), Err: net.ErrClosed}
+	case c.sizeLocked() == 0:
 		err, c.err = c.err, nil
-		return 0, 0, err
+		return next, 0, err
 	}
-	next = c.queue[0]
-	if c.queue = c.queue[1:]; len(c.queue) == 0 {
-		c.queue = nil // a storm's room is given back
+	if len(c.lines[c.turn]) == 0 {
+		c.turn = 1 - c.turn
 	}
-	return next, len(c.queue), nil
+	line := &c.lines[c.turn]
+	c.turn = 1 - c.turn
+	next = (*line)[0]
+	if *line = (*line)[1:]; len(*line) == 0 {
+		*line = nil // a storm's room is given back
+	}
+	if c.from[next.from]--; c.from[next.from] == 0 {
+		delete(c.from, next.from)
+	}
+	return next, c.sizeLocked(), nil
 }
 
 // waiting is how many wait to be taken.
 func (c *callers) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue)
+	return c.sizeLocked()
 }
 
 func (c *callers) isClosed() bool {
@@ -146,10 +167,12 @@ func (c *callers) isClosed() bool {
 func (c *callers) close() error {
 	c.mu.Lock()
 	c.closed = true
-	for _, n := range c.queue {
-		n.close()
+	for i := range c.lines {
+		for _, n := range c.lines[i] {
+			n.close()
+		}
+		c.lines[i] = nil
 	}
-	c.queue = nil
 	c.change.Broadcast()
 	c.mu.Unlock()
 	_ = c.socket.Close() // a second time it says that it is closed
@@ -157,11 +180,21 @@ func (c *callers) close() error {
 	return c.listener.Close()
 }
 
+func addressOf(peer unix.Sockaddr) netip.Addr {
+	switch p := peer.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(p.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(p.Addr).Unmap()
+	}
+	return netip.Addr{}
+}
+
 // enter makes a connection of the socket. Its peer's address is nil if the peer has gone.
 func (n caller) enter() (net.Conn, error) {
-	f := os.NewFile(uintptr(n), "")
+	f := os.NewFile(uintptr(n.fd), "")
 	defer f.Close() // the connection has a file of its own
 	return net.FileConn(f)
 }
 
-func (n caller) close() { _ = unix.Close(int(n)) } // nobody was promised anything
+func (n caller) close() { _ = unix.Close(n.fd) } // nobody was promised anything

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,42 @@ func TestLobbyHoldsNoMoreThanItMay(t *testing.T) {
 			}
 			conn.Close()
 		}
+	}
+}
+
+// TestLobbyOneOfAnotherAddressWaitsForFew lets in who comes alone before a crowd of one address that came before it, and
+// the crowd too while others come.
+func TestLobbyOneOfAnotherAddressWaitsForFew(t *testing.T) {
+	lobby := lobbyOf(t, devices.NewTurnstile(1), 1<<20)
+	from := func(address string) {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		conn, err := d.DialContext(t.Context(), "tcp", lobby.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	const crowd = 20
+	for range crowd {
+		from("127.0.0.1")
+	}
+	from("127.0.0.2")
+	from("127.0.0.3")
+	from("127.0.0.2")
+	eventually(t, "all wait", func() bool { return devices.Waiting(lobby) == crowd+3 })
+	var got []string
+	for range crowd + 3 {
+		conn, err := lobby.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, strings.TrimPrefix(strings.Split(conn.RemoteAddr().String(), ":")[0], "127.0.0."))
+		conn.Close()
+	}
+	// The first of each address in one line, all others in the other.
+	if line := strings.Join(got, ""); line != "112131"+strings.Repeat("1", crowd-4)+"2" {
+		t.Error("let in: ", line)
 	}
 }
 
