@@ -71,7 +71,7 @@ func (b *linkBench) idleOf(ctx context.Context, s *linkServer) (all footing, err
 		if _, err := c.ask(crowdAsk{Join: n}); err != nil {
 			return all, err
 		}
-		time.Sleep(b.rest())
+		time.Sleep(b.rest(s))
 		u, err := s.footing(ctx, n)
 		if err != nil {
 			return all, err
@@ -102,13 +102,13 @@ func (b *linkBench) flatness(first footing, seen []footing) {
 	fmt.Fprintf(b.out, "slopes from %d sessions lie within %.1f %%\n", first.sessions, 100*(high-low)/high)
 }
 
-// rest is how long sessions are idle before they are looked at. JetStream keeps what was last written of the log for 10 s;
-// a round that is short has it in its figures, a few MB that are of no session.
-func (b *linkBench) rest() time.Duration {
-	if b.short {
+// rest is how long sessions are idle before they are looked at. JetStream keeps what was last written of the log, a few MB that
+// are of no session, for 10 s, and looks every 10 s; a short round has it in its figures. The bare server has no log.
+func (b *linkBench) rest(s *linkServer) time.Duration {
+	if b.short || s.name == "bare" {
 		return 1500 * time.Millisecond
 	}
-	return 13 * time.Second
+	return 25 * time.Second
 }
 
 // footing reads what the server holds, before and after its garbage is gone.
