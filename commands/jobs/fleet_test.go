@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -246,12 +247,7 @@ func startHub(b *bus.Bus, f *fleet, approve ...configs.Approval) (*hub, error) {
 		_ = stopRouting()
 		return nil, err
 	}
-	return &hub{Jobs: j, router: r, fleet: f, stop: func() error {
-		if err := stopJobs(); err != nil {
-			return err
-		}
-		return stopRouting()
-	}}, nil
+	return &hub{Jobs: j, router: r, fleet: f, stop: sync.OnceValue(func() error { return errors.Join(stopJobs(), stopRouting()) })}, nil
 }
 
 func startJobs(b *bus.Bus, r *commands.Router, f *fleet) (*jobs.Jobs, func() error, error) {
@@ -265,7 +261,7 @@ func startJobs(b *bus.Bus, r *commands.Router, f *fleet) (*jobs.Jobs, func() err
 	driven := make(chan error, 1)
 	go func() { driven <- j.Run(driving) }()
 	<-j.Ready()
-	return j, func() error { stop(); return <-driven }, nil
+	return j, sync.OnceValue(func() error { stop(); return <-driven }), nil
 }
 
 // start is a hub for one test.

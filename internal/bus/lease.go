@@ -23,7 +23,10 @@ var errLeaseLost = errors.New("lease lost")
 // lease is lost, and waits again. It returns when ctx ends, or when work fails by itself.
 func (b *Bus) Hold(ctx context.Context, name string, work func(context.Context) error) error {
 	kv, err := b.Bucket(ctx, BucketLeases)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil // whether it was found or not
+	case err != nil:
 		return err
 	}
 	for {
