@@ -53,7 +53,7 @@ func NewGate(c configs.Devices, reg prometheus.Registerer) (*Gate, error) {
 }
 
 // ConnState is for http.Server. The server calls it for a new connection before it accepts the next, so waiting here
-// leaves the others in the kernel's queue.
+// leaves the others outside.
 func (g *Gate) ConnState(c net.Conn, state http.ConnState) {
 	if state != http.StateNew {
 		g.leave(c)

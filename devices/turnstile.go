@@ -173,7 +173,7 @@ func (t *Turnstile) ConnState(conn net.Conn, state http.ConnState) {
 		return
 	}
 	switch state {
-	case http.StateNew:
+	case http.StateNew: // it has said nothing yet
 	case http.StateActive:
 		c.open.Store(true) // the request is read; the server now reads ahead, without a turn
 	default:

@@ -251,7 +251,7 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 // room is how many more connections the front listener may hold.
 func (h *hub) room() int { return h.registry.Room() - h.gate.Pending() }
 
-// connState tells who watches over the front listener's connections. The gate may wait, so it comes before the turn.
+// connState tells who watches over the front listener's connections.
 func (h *hub) connState(c net.Conn, s http.ConnState) {
 	h.gate.ConnState(c, s)
 	h.turnstile.ConnState(c, s)
