@@ -3,7 +3,6 @@ package devices
 import (
 	"errors"
 	"net"
-	"runtime"
 	"time"
 )
 
@@ -18,7 +17,7 @@ type lobby struct {
 }
 
 const (
-	// usualPace is between two who are let in, for each processor: that leaves most of its time while handshakes are cheap, and
+	// usualPace is between two who are let in, for each turn: that leaves most of its time while handshakes are cheap, and
 	// is more than devices that come, post and go need.
 	usualPace = 800 * time.Microsecond
 	// storm is how many wait where a fleet comes at once.
@@ -72,8 +71,8 @@ type pace struct {
 	due   time.Time // the next may come in
 }
 
-func newPace(spread time.Duration) pace {
-	return pace{spread: spread, usual: usualPace / time.Duration(runtime.GOMAXPROCS(0))}
+func newPace(spread time.Duration, turns int) pace {
+	return pace{spread: spread, usual: usualPace / time.Duration(turns)}
 }
 
 // next says how long the next one still waits; so many more wait behind it.

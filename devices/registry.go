@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 		o.Now = time.Now
 	}
 	if o.Turns == nil {
-		o.Turns = NewTurnstile(0)
+		o.Turns = NewTurnstile(runtime.GOMAXPROCS(0))
 	}
 	most, err := sessionLimit(o.Config.MaxSessions)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,10 @@ import (
 // each step of a frame's way. So each takes a turn when its next bytes have come, and gives it back before it waits for more:
 // nobody waits for the network with a turn in hand, and a slow client holds up nobody.
 type Turnstile struct {
-	lapse time.Duration // static
+	// static
+	lapse time.Duration
+	turns int
+
 	lobby atomic.Pointer[lobby]
 
 	mu      sync.Mutex
@@ -42,13 +44,10 @@ const (
 	crowd = 64
 )
 
-// NewTurnstile returns a turnstile of so many turns; 0: one for each processor. With fewer, processors stand idle while a
-// turn is handed on; with more, who is connected waits longer.
+// NewTurnstile returns a turnstile of so many turns, usually one for each processor of the machine. With fewer, processors
+// stand idle while a turn is handed on; with more, who is connected waits longer.
 func NewTurnstile(turns int) *Turnstile {
-	if turns == 0 {
-		turns = runtime.GOMAXPROCS(0)
-	}
-	return &Turnstile{lapse: turnLapse, free: turns}
+	return &Turnstile{lapse: turnLapse, turns: turns, free: turns}
 }
 
 // turn is one go through the turnstile.
@@ -124,7 +123,7 @@ func (t *Turnstile) Listen(l net.Listener, spread time.Duration, room func() int
 	if err != nil {
 		return nil, err
 	}
-	front := &lobby{Listener: l, callers: c, crowded: t.crowded, pace: newPace(spread)}
+	front := &lobby{Listener: l, callers: c, crowded: t.crowded, pace: newPace(spread, t.turns)}
 	t.lobby.Store(front)
 	return turnListener{front, t}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type hub struct {
 	log  *slog.Logger
 	reg  *prometheus.Registry
 	node string
+
+	processors int // that the machine gives it
 
 	bus      *bus.Bus
 	claim    *bus.Claim      // of the node's name; nil: there are no other nodes
@@ -77,7 +80,7 @@ type hub struct {
 
 // newHub opens what is durable and builds the rest; nothing serves yet.
 func newHub(ctx context.Context, cfg configs.Config, log *slog.Logger) (*hub, error) {
-	h := &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node)}
+	h := &hub{cfg: cfg, log: log, reg: prometheus.NewRegistry(), node: nodeName(cfg.Node), processors: processors()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	unlock, err := lockDir(cfg.DataDir)
 	if err != nil {
@@ -249,7 +252,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.turnstile = devices.NewTurnstile(h.cfg.Devices.ConnectTurns)
+	h.turnstile = devices.NewTurnstile(cmp.Or(h.cfg.Devices.ConnectTurns, h.processors))
 	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg); err != nil {
 		return err
 	}
