@@ -155,7 +155,7 @@ func (s *Store) FieldTypes(ctx context.Context) ([]ingest.FieldType, error) {
 
 // measurements finds which ones the device has.
 func (s *Store) measurements(ctx context.Context, r HistoryRequest) (map[string]bool, error) {
-	rows, err := s.query(ctx, http.MethodGet, s.bucket, `SHOW MEASUREMENTS WHERE "device" = `+quoteString(r.Device))
+	rows, err := s.query(ctx, http.MethodGet, s.bucket, `SHOW MEASUREMENTS WHERE "device"::tag = `+quoteString(r.Device))
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Store) measurements(ctx context.Context, r HistoryRequest) (map[string]
 var errTooLong = errors.New("more points than fit")
 
 func (r HistoryRequest) where() string {
-	return fmt.Sprintf(` WHERE "device" = %s AND time >= %d AND time < %d`, quoteString(r.Device), r.From.UnixNano(), r.To.UnixNano())
+	return fmt.Sprintf(` WHERE "device"::tag = %s AND time >= %d AND time < %d`, quoteString(r.Device), r.From.UnixNano(), r.To.UnixNano())
 }
 
 // raw returns the points as they are, or errTooLong.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"strconv"
@@ -54,7 +55,8 @@ func New(c configs.Influx) *Store {
 		TLSHandshakeTimeout: 5 * time.Second,
 	}
 	client := &http.Client{Transport: bounded{transport}, Timeout: c.Timeout}
-	opts := influxdb2.DefaultOptions().SetHTTPClient(client).SetUseGZip(c.Gzip).SetPrecision(time.Nanosecond)
+	writer := &http.Client{Transport: stored{client.Transport}, Timeout: c.Timeout}
+	opts := influxdb2.DefaultOptions().SetHTTPClient(writer).SetUseGZip(c.Gzip).SetPrecision(time.Nanosecond)
 	s := &Store{url: strings.TrimSuffix(c.URL, "/"), token: string(c.Token), org: c.Org, bucket: c.Bucket, flavor: c.Flavor, http: client}
 	s.client = influxdb2.NewClientWithOptions(c.URL, s.token, opts)
 	s.write = s.client.WriteAPIBlocking(c.Org, c.Bucket)
@@ -89,13 +91,27 @@ func classify(err error) *ingest.StoreError {
 	}
 	switch e.StatusCode {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
-		out.Verdict = ingest.Refused
+		if ofStore(e.Header) {
+			out.Verdict = ingest.Refused
+		}
 	case http.StatusRequestEntityTooLarge:
 		out.Verdict = ingest.TooLarge
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		out.Verdict = ingest.Misconfigured
 	}
 	return out
+}
+
+// ofStore reports whether an error is a store's own. A proxy, or a server that expects TLS, answers 400 as well, to
+// whatever is written: it says nothing of the lines, and they wait.
+func ofStore(h http.Header) bool {
+	for _, name := range []string{"X-Influxdb-Error", "X-Influxdb-Version", "X-Influxdb-Build", "X-Server-Hostname"} { // the last is VictoriaMetrics'
+		if h.Get(name) != "" {
+			return true
+		}
+	}
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && media == "application/json"
 }
 
 // maxRetryAfter bounds what a store may ask for.
@@ -114,6 +130,23 @@ func retryAfter(h http.Header) time.Duration {
 		return min(max(time.Until(at), 0), maxRetryAfter)
 	}
 	return 0
+}
+
+// stored lets pass only what a store answers to a write: 204, or an error. A proxy that answers 200 by itself, or sends the
+// write elsewhere, which makes a GET without lines of it, has stored nothing.
+type stored struct{ next http.RoundTripper }
+
+func (s stored) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.next.RoundTrip(r)
+	if err != nil || resp.StatusCode == http.StatusNoContent || resp.StatusCode >= http.StatusBadRequest {
+		return resp, err
+	}
+	resp.Body.Close()
+	what := resp.Status
+	if to := resp.Header.Get("Location"); to != "" {
+		what += " (to " + to + ")"
+	}
+	return nil, fmt.Errorf("a write was answered by %q, which is not InfluxDB's answer; correct influx.url", what)
 }
 
 // bounded cuts error replies, which the client reads whole.
