@@ -172,6 +172,7 @@ type Influx struct {
 	Gzip           bool          `yaml:"gzip"`
 	Retention      time.Duration `yaml:"retention"`
 	EmbeddedListen string        `yaml:"embedded_listen"`
+	EmbeddedBytes  int64         `yaml:"embedded_bytes"` // of the embedded store on disk; 0: no limit
 }
 
 // NATS names the bus; empty URLs are the embedded one.

@@ -127,6 +127,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 		"ingest.integer_fields[0]":       "ingest: {integer_fields: [\"[\"]}",
 		"influx.url":                     "influx: {url: \"ftp://x\"}",
 		"influx.embedded_listen":         "influx: {embedded_listen: \"0.0.0.0:8086\"}",
+		"influx.embedded_bytes":          "influx: {embedded_bytes: 10}",
 		"nats.urls[0]":                   "nats: {urls: [\"localhost\"]}",
 		"nats.replicas":                  "nats: {replicas: 2}",
 		"commands.default_ttl":           "commands: {default_ttl: 9000h}",

@@ -282,6 +282,9 @@ func (c *Config) checkInflux(fs *faults) {
 	fs.check(c.Influx.Token == "" || c.Influx.TokenFile == "", "influx.token_file", c.Influx.TokenFile, "token and token_file at once; keep one")
 	fs.file("influx.token_file", c.Influx.TokenFile)
 	fs.between("influx.timeout", c.Influx.Timeout, time.Second, 10*time.Minute)
+	const leastStore = 1 << 20
+	fs.check(c.Influx.EmbeddedBytes == 0 || c.Influx.EmbeddedBytes >= leastStore, "influx.embedded_bytes", c.Influx.EmbeddedBytes, "must be 0 (no limit) or at least 1048576")
+	fs.check(c.Influx.EmbeddedBytes == 0 || c.Influx.URL == "", "influx.embedded_bytes", c.Influx.EmbeddedBytes, "influx.url names an InfluxDB that bounds itself; leave one out")
 	fs.check(c.Influx.Retention >= 0 && (c.Influx.Retention == 0 || c.Influx.Retention >= time.Hour), "influx.retention", c.Influx.Retention, "must be 0 (for ever) or at least 1h")
 }
 

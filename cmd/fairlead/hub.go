@@ -158,7 +158,7 @@ func (h *hub) openStore(context.Context) error {
 	}
 	h.embedded, err = embedded.New(embedded.Options{
 		Dir: h.dir("influx"), Listen: in.EmbeddedListen, Token: token, Bucket: in.Bucket, Org: in.Org,
-		Retention: in.Retention, Log: h.log, Metrics: h.reg,
+		Retention: in.Retention, MaxBytes: in.EmbeddedBytes, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
