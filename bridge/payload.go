@@ -73,7 +73,7 @@ func (m *TopicMap) readValue(v vars, payload []byte) ([]wire.Point, error) {
 			return nil, &fleets.Drop{Reason: fleets.InvalidValue, Detail: err.Error()}
 		}
 	}
-	field.Key = []byte(fleets.CleanName(name))
+	field.Key = []byte(fleets.CleanField(name))
 	p := m.point(v)
 	p.Fields = []wire.Field{field}
 	return []wire.Point{p}, nil
@@ -230,7 +230,7 @@ func readLine(dec *lineprotocol.Decoder, v vars) (wire.Point, error) {
 		if err != nil {
 			return p, err
 		}
-		field.Key = []byte(fleets.CleanName(string(key)))
+		field.Key = []byte(fleets.CleanField(string(key)))
 		p.Fields = append(p.Fields, field)
 	}
 	at, err := dec.Time(lineprotocol.Nanosecond, time.Time{})

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -50,6 +51,19 @@ func newDevice(id string) *device {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(id))
 	return &device{id: id, lane: int(h.Sum32() % Lanes), series: make(map[uint64]struct{})}
+}
+
+// lastAhead is how far the last time given out may be ahead of the clock: each point of a burst takes a nanosecond, however
+// coarse the clock is. If it is further ahead, the clock was set back.
+const lastAhead = int64(time.Second)
+
+// tickLocked gives out a time: now, but unique per device, so that no point overwrites another.
+func (d *device) tickLocked(now int64) int64 {
+	if d.last > now+lastAhead {
+		d.last = 0
+	}
+	d.last = max(d.last+1, now)
+	return d.last
 }
 
 // shapeLocked returns the shape of a measurement, nil if it is new.

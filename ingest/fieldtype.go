@@ -21,16 +21,17 @@ var (
 // Seed settles the types of fields that the store already holds and the registry does not know. Fields of other programs
 // whose names no device may use are left out.
 func (c *Committer) Seed(ctx context.Context, stored []FieldType) error {
+	var failed error
 	for _, f := range stored {
 		k, err := f.kind()
 		if err != nil || c.types.of([]byte(f.Measurement), []byte(f.Field)) != 0 {
 			continue
 		}
 		if err := c.types.claim(ctx, f.Measurement, f.Field, k); err != nil {
-			return err
+			failed = errors.Join(failed, err) // the others are settled all the same
 		}
 	}
-	return nil
+	return failed
 }
 
 // Check returns ErrBadType for names that no field or type can have.

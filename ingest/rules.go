@@ -16,7 +16,6 @@ import (
 const (
 	maxTagValue = 256
 	maxText     = 4096
-	maxTags     = 8
 	maxFields   = 64
 )
 

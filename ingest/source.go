@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 	"strconv"
 	"time"
@@ -111,9 +112,7 @@ func (s *Source) render(t *wire.Telemetry, now int64) *wire.Reject {
 	for i := range t.Points {
 		p := &t.Points[i]
 		if !p.HasTime {
-			// Unique per device, so that no point overwrites another.
-			s.dev.last = max(s.dev.last+1, now)
-			p.Time, p.HasTime = s.dev.last, true
+			p.Time, p.HasTime = s.dev.tickLocked(now), true
 		}
 		if rej := s.point(t, i, now); rej != nil {
 			return rej
@@ -169,7 +168,7 @@ func (s *Source) point(t *wire.Telemetry, i int, now int64) *wire.Reject {
 // tagged checks the point's tags and writes them among the device's, sorted by key as InfluxDB likes them best.
 func (s *Source) tagged(t *wire.Telemetry, i int) *wire.Reject {
 	p := &t.Points[i]
-	if len(p.Tags) > maxTags {
+	if len(p.Tags) > wire.MaxTags {
 		return t.NewReject(wire.InvalidTag, i, "tags", "at most 8 a point")
 	}
 	s.tags = append(s.tags[:0], s.labels...)
@@ -198,6 +197,11 @@ func (s *Source) tagged(t *wire.Telemetry, i int) *wire.Reject {
 	}
 	s.buf = appendTags(s.buf, s.tags)
 	return nil
+}
+
+// setsTag reports whether the hub adds a tag of that name, to the points of this device or of others.
+func (c *Committer) setsTag(key []byte) bool {
+	return string(key) == deviceTag || slices.Contains(c.tags, string(key))
 }
 
 func (s *Source) isLabel(key []byte) bool {
@@ -270,7 +274,12 @@ func (s *Source) checkField(t *wire.Telemetry, i, j int, known *slot) *wire.Reje
 	p := &t.Points[i]
 	f := &p.Fields[j]
 	if known == nil {
-		if why := nameFault(f.Key); why != "" {
+		why := nameFault(f.Key)
+		if why == "" && s.c.setsTag(f.Key) {
+			// InfluxDB would take the field for the tag, for every device that has the measurement.
+			why = "is a tag that the hub sets; choose another name"
+		}
+		if why != "" {
 			return t.NewReject(wire.InvalidField, i, "fields."+string(f.Key), why)
 		}
 		s.fresh = append(s.fresh, freshField{i, j, len(s.slots), s.kindOf(p, f, nil)})

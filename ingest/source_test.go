@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/ingest"
@@ -48,6 +50,8 @@ func TestPointsAreChecked(t *testing.T) {
 		{`"fields":{"a b":1}`, wire.InvalidField, "fields.a b"},
 		{`"fields":{"time":1}`, wire.InvalidField, "fields.time"},
 		{`"fields":{"":1}`, wire.InvalidField, "fields."},
+		{`"fields":{"a":1,"device":"pump-8"}`, wire.InvalidField, "fields.device"},
+		{`"fields":{"site":"plant 8"}`, wire.InvalidField, "fields.site"},
 		{`"fields":{"x":1,"x":2}`, wire.InvalidField, "fields.x"},
 		{`"fields":{"x":null}`, wire.InvalidField, "fields"},
 		{`"fields":{"s":"a\nb"}`, wire.InvalidField, "fields.s"},
@@ -209,5 +213,61 @@ func TestLastValues(t *testing.T) {
 	got := c.Device("a")
 	if len(got) != 2 || got[0].Field != "s" || got[1].Value != "2" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Names may end in a dot and have two in a row, keys of the bucket may not: such a field's type is settled all the same.
+func TestTypesOfDottedNames(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	kv, err := b.Bucket(t.Context(), bus.BucketTypes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withTypes := func(o *ingest.Options) { o.Types = kv }
+	c, stop := startCommitter(t, b.JetStream(), withTypes)
+	src := c.Open("a", nil, nil)
+	for _, name := range []string{"Temp.", "a..b", "a.b", "z..."} {
+		wantTaken(t, src, fmt.Sprintf(`{"type":"telemetry","measurement":"m..n","fields":{%q:1}}`, name))
+		wantTaken(t, src, fmt.Sprintf(`{"type":"telemetry","fields":{%q:1}}`, name))
+	}
+	stop()
+	again, _ := startCommitter(t, b.JetStream(), withTypes)
+	<-again.Ready()
+	if err := again.Seed(t.Context(), []ingest.FieldType{{"telemetry", "old.", "integer"}}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range again.FieldTypes() {
+		got = append(got, f.Measurement+" "+f.Field)
+	}
+	want := []string{"m..n Temp.", "m..n a..b", "m..n a.b", "m..n z...", "telemetry Temp.", "telemetry a..b", "telemetry a.b", "telemetry old.", "telemetry z..."}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("types of\n%q, want\n%q", got, want)
+	}
+	wantReject(t, again.Open("b", nil, nil), `{"type":"telemetry","fields":{"Temp.":"x"}}`, wire.TypeConflict, "fields.Temp.")
+}
+
+// A hub whose clock was ahead and is set back gives out the present again, still no time twice.
+func TestClockIsSetBack(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	var now atomic.Int64
+	start := time.Now()
+	now.Store(start.Add(time.Hour).UnixNano())
+	c, stop := startCommitter(t, b.JetStream(), func(o *ingest.Options) { o.Now = func() time.Time { return time.Unix(0, now.Load()) } })
+	src := c.Open("a", nil, nil)
+	wantTaken(t, src, `{"type":"telemetry","fields":{"x":1}}`)
+	now.Store(start.UnixNano())
+	wantTaken(t, src, `{"type":"telemetry","points":[{"fields":{"x":2}},{"fields":{"x":3}}]}`)
+	now.Store(start.Add(-time.Millisecond).UnixNano()) // as clocks do
+	wantTaken(t, src, `{"type":"telemetry","fields":{"x":4}}`)
+	stop()
+	at := start.UnixNano()
+	want := []string{
+		fmt.Sprintf("telemetry,device=a x=1 %d", start.Add(time.Hour).UnixNano()), fmt.Sprintf("telemetry,device=a x=2 %d", at),
+		fmt.Sprintf("telemetry,device=a x=3 %d", at+1), fmt.Sprintf("telemetry,device=a x=4 %d", at+2),
+	}
+	if got := logged(t, b); !slices.Equal(got, want) {
+		t.Errorf("got\n%q, want\n%q", got, want)
 	}
 }

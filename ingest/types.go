@@ -135,8 +135,15 @@ func (t *types) forget(ctx context.Context, measurement, field string) error {
 	return nil
 }
 
-// typeKey names a field in the bucket. Names of points hold no slash.
-func typeKey(measurement, field string) string { return measurement + "/" + field }
+// typeKey names a field in the bucket. Names of points hold neither slash nor equals sign. A key of the bucket may not end in
+// a dot nor have two in a row, as names may: then its dots are written as equals signs.
+func typeKey(measurement, field string) string {
+	key := measurement + "/" + field
+	if strings.HasSuffix(key, ".") || strings.Contains(key, "..") {
+		return strings.ReplaceAll(key, ".", "=")
+	}
+	return key
+}
 
 func writeKind(k kind) []byte { return []byte{byte('0' + k)} }
 
@@ -177,7 +184,7 @@ func (t *types) watch(ctx context.Context, known func()) error {
 }
 
 func (t *types) take(e jetstream.KeyValueEntry) {
-	m, f, ok := strings.Cut(e.Key(), "/")
+	m, f, ok := strings.Cut(strings.ReplaceAll(e.Key(), "=", "."), "/")
 	if !ok {
 		return
 	}

@@ -137,12 +137,12 @@ func Number(literal string) (wire.Field, error) {
 func distinct(leaves []leaf) []wire.Field {
 	count := make(map[string]int, len(leaves))
 	for _, l := range leaves {
-		count[CleanName(l.path)]++
+		count[CleanField(l.path)]++
 	}
 	taken := make(map[string]bool, len(leaves))
 	fields := make([]wire.Field, 0, len(leaves))
 	for _, l := range leaves {
-		name := CleanName(l.path)
+		name := CleanField(l.path)
 		if count[name] > 1 && name != l.path {
 			name = marked(name, l.path)
 		}

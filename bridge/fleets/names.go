@@ -44,6 +44,14 @@ func CleanName(name string) string {
 	return string(out)
 }
 
+// CleanField is CleanName for a field: the hub's own tag names the device, and InfluxDB would take such a field for it.
+func CleanField(name string) string {
+	if name = CleanName(name); name == "device" {
+		return "device_"
+	}
+	return name
+}
+
 // Mark returns a few characters that stand for name, to tell apart what cleaning made the same.
 func Mark(name string) string {
 	sum := sha256.Sum256([]byte(name))

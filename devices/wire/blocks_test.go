@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,5 +251,26 @@ func accepted(t *testing.T, d wire.Decoder, c wire.Codec, data []byte) {
 	}
 	if line(f2.(*wire.Telemetry)) != want {
 		t.Fatalf("%s\n%s", line(f2.(*wire.Telemetry)), want)
+	}
+}
+
+// The rows of a block have its tags each: a frame of 64 KiB must not become a gigabyte.
+func TestBlockOfManyTags(t *testing.T) {
+	tags := strings.Repeat(`"a":"",`, 8_000)
+	in := `{"type":"telemetry","blocks":[{"start":1000,"step_us":1000,"tags":{` + tags[:len(tags)-1] + `},"fields":{"x":[1` + strings.Repeat(",1", 999) + `]}}]}`
+	var d wire.Decoder
+	var rej *wire.Reject
+	if _, err := d.Decode(wire.JSON, []byte(in)); !errors.As(err, &rej) || rej.Code != wire.InvalidTag || rej.Path != "blocks[0].tags" {
+		t.Errorf("JSON: %v", err)
+	}
+	// The same in CBOR, of two bytes a tag.
+	data := toCBOR(t, `{"type":"telemetry","blocks":[{"start":1000,"step_us":1000,"fields":{"x":[1,1]},"tags":{"a":""}}]}`)
+	many := append([]byte{0xbf}, strings.Repeat("\x60\x60", 20_000)...)
+	data = bytes.Replace(data, []byte{0xa1, 0x61, 'a', 0x60}, append(many, 0xff), 1)
+	if _, err := d.Decode(wire.CBOR, data); !errors.As(err, &rej) || rej.Code != wire.InvalidTag {
+		t.Errorf("CBOR: %v", err)
+	}
+	if got := cap(d.Telemetry.AddPoint().Tags); got > 128 {
+		t.Errorf("room for %d tags is kept", got)
 	}
 }

@@ -219,7 +219,9 @@ func (d *Decoder) cborPairs(p *Point, key uint8, i int) *Reject {
 			if !ok {
 				return reject(InvalidTag, i, "tags."+string(name), "must be a string")
 			}
-			p.Tags = append(p.Tags, Tag{name, value})
+			if rej := p.addTag(name, value, i); rej != nil {
+				return rej
+			}
 			continue
 		}
 		if rej := d.cborField(p, name, i); rej != nil {

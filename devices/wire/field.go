@@ -22,11 +22,22 @@ func (t *Telemetry) AddPoint() *Point {
 	if len(t.Points) < cap(t.Points) {
 		t.Points = t.Points[:len(t.Points)+1]
 		p := &t.Points[len(t.Points)-1]
-		*p = Point{Tags: p.Tags[:0], Fields: p.Fields[:0]}
+		*p = Point{Tags: room(p.Tags), Fields: room(p.Fields)}
 		return p
 	}
 	t.Points = append(t.Points, Point{})
 	return &t.Points[len(t.Points)-1]
+}
+
+// mostRoom is how many tags or fields a point keeps room for. One that had more was refused, and a thousand of them would be
+// kept for ever.
+const mostRoom = 128
+
+func room[T any](of []T) []T {
+	if cap(of) > mostRoom {
+		return nil
+	}
+	return of[:0]
 }
 
 // Reset empties t and keeps its room.

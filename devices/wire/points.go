@@ -199,8 +199,21 @@ func (d *Decoder) tags(p *Point, i int) *Reject {
 		if !ok {
 			return d.syntax()
 		}
-		p.Tags = append(p.Tags, Tag{key, value})
+		if rej := p.addTag(key, value, i); rej != nil {
+			return rej
+		}
 	}
+}
+
+// MaxTags is how many tags a point may have. It holds while a frame is decoded, for the rows of a block have a copy each.
+const MaxTags = 8
+
+func (p *Point) addTag(key, value []byte, i int) *Reject {
+	if len(p.Tags) == MaxTags {
+		return reject(InvalidTag, i, "tags", "at most 8 a point")
+	}
+	p.Tags = append(p.Tags, Tag{key, value})
+	return nil
 }
 
 func (d *Decoder) fields(p *Point, i int) *Reject {
