@@ -2,6 +2,7 @@ package influx_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -87,8 +88,12 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		}
 	}
 	writer := open(t, locked.URL, "writer:w", bucket("other"))
-	if got := writer.Check(t.Context(), 0); !got.OK() || got.Make != nil || got.Query != nil || !strings.Contains(got.Found.Note, "could not be made") {
-		t.Errorf("a user who may not make databases: %+v", got)
+	if got := writer.Check(t.Context(), 0); !got.OK() || got.Make != nil || got.Query != nil || got.Found.Note != "" {
+		t.Errorf("a user who may not make databases, and need not: %+v", got)
+	}
+	elsewhere := open(t, locked.URL, "writer:w", bucket("nowhere"))
+	if found, err := elsewhere.Prepare(t.Context(), 0); err != nil || !strings.Contains(found.Note, "could not be made") {
+		t.Errorf("a user who may not make databases: %+v, %v", found, err)
 	}
 	gone := open(t, influxtest.Start(t).URL, "", bucket("absent"))
 	if _, err := gone.Detect(t.Context()); err != nil {
@@ -173,5 +178,39 @@ func TestBucketIsMade(t *testing.T) {
 	want := `Token t0ken {"orgID":"00f1","name":"telemetry","retentionRules":[{"type":"expire","everySeconds":86400}]}`
 	if len(made) != 1 || made[0] != want {
 		t.Errorf("made %q", made)
+	}
+}
+
+// A database of InfluxDB 1.8 gets the policy that the bucket names, and what is there stays as it is.
+func TestDatabaseIsMade(t *testing.T) {
+	db := startInflux(t, false)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		bucket    string
+		retention time.Duration
+		note      string
+		policies  string
+	}{
+		{"a", 0, "", "[[autogen 0s 168h0m0s 1 true]]"},
+		{"a", day, "keeps points for 0s", "[[autogen 0s 168h0m0s 1 true]]"},
+		{"a", 0, "", "[[autogen 0s 168h0m0s 1 true]]"},
+		{"a/short", day, "", "[[autogen 0s 168h0m0s 1 true] [short 24h0m0s 1h0m0s 1 false]]"},
+		{"a/short", day, "", "[[autogen 0s 168h0m0s 1 true] [short 24h0m0s 1h0m0s 1 false]]"},
+		{"b", day, "", "[[autogen 24h0m0s 1h0m0s 1 true]]"},
+		{"b", 2 * day, "keeps points for 24h0m0s", "[[autogen 24h0m0s 1h0m0s 1 true]]"},
+		{"c/weeks", 14 * day, "", "[[weeks 336h0m0s 24h0m0s 1 true]]"},
+	} {
+		s := open(t, db.URL, "", func(i *configs.Influx) { i.Bucket = c.bucket })
+		found, err := s.Prepare(t.Context(), c.retention)
+		if err != nil || !strings.Contains(found.Note, c.note) || (found.Note == "") != (c.note == "") {
+			t.Errorf("%s for %s: %q, %v", c.bucket, c.retention, found.Note, err)
+		}
+		if err := s.Write(t.Context(), []byte("m v=1\n")); err != nil {
+			t.Errorf("%s: %v", c.bucket, err)
+		}
+		name, _, _ := strings.Cut(c.bucket, "/")
+		if got := fmt.Sprint(db.MustQuery("SHOW RETENTION POLICIES ON " + name)[0].Values); got != c.policies {
+			t.Errorf("%s for %s: policies %s, want %s", c.bucket, c.retention, got, c.policies)
+		}
 	}
 }

@@ -24,7 +24,7 @@ func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, er
 	}
 	switch found.Flavor {
 	case configs.FlavorInflux1:
-		err = s.makeDatabase(ctx, retention)
+		found.Note, err = s.makeDatabase(ctx, retention)
 	case configs.FlavorInflux2:
 		err = s.makeBucket(ctx, retention)
 	}
@@ -38,15 +38,53 @@ func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, er
 // errForbidden says that the token is good and does not allow what was asked.
 var errForbidden = errors.New("not allowed")
 
-// makeDatabase creates the database of an InfluxDB 1.x.
-func (s *Store) makeDatabase(ctx context.Context, retention time.Duration) error {
-	db, _, _ := strings.Cut(s.bucket, "/")
-	q := "CREATE DATABASE " + quoteIdent(db)
+// makeDatabase creates the database of an InfluxDB 1.x and its retention policy, where they are missing. What is there stays
+// as its owner made it; note tells if that keeps points for another time than was asked for.
+func (s *Store) makeDatabase(ctx context.Context, retention time.Duration) (note string, err error) {
+	db, policy, named := strings.Cut(s.bucket, "/")
+	duration := " DURATION INF"
 	if retention > 0 {
-		q += fmt.Sprintf(" WITH DURATION %ds", int(retention.Seconds()))
+		duration = fmt.Sprintf(" DURATION %ds", int64(retention.Seconds()))
 	}
-	_, err := s.query(ctx, http.MethodPost, "", q)
-	return err
+	rows, err := s.query(ctx, http.MethodGet, "", "SHOW RETENTION POLICIES ON "+quoteIdent(db))
+	if err != nil && strings.Contains(err.Error(), "database not found") {
+		q := "CREATE DATABASE " + quoteIdent(db) + " WITH" + duration
+		if named {
+			q += " NAME " + quoteIdent(policy)
+		}
+		_, err = s.query(ctx, http.MethodPost, "", q)
+		return "", err
+	}
+	if err != nil {
+		return "", err
+	}
+	kept, there := keptBy(rows, policy)
+	if !there {
+		_, err = s.query(ctx, http.MethodPost, "", "CREATE RETENTION POLICY "+quoteIdent(policy)+" ON "+quoteIdent(db)+duration+" REPLICATION 1")
+		return "", err
+	}
+	if retention > 0 && kept != retention {
+		note = fmt.Sprintf("the bucket %s is there already and keeps points for %s (0s: for ever); influx.retention does not change it", s.bucket, kept)
+	}
+	return note, nil
+}
+
+// keptBy finds for how long a retention policy keeps points; without a name the default one.
+func keptBy(policies []row, name string) (kept time.Duration, there bool) {
+	for _, r := range policies {
+		for _, v := range r.Values { // name, duration, shardGroupDuration, replicaN, default
+			var policy, duration string
+			var standard bool
+			if len(v) < 5 || json.Unmarshal(v[0], &policy) != nil || json.Unmarshal(v[1], &duration) != nil || json.Unmarshal(v[4], &standard) != nil {
+				continue
+			}
+			if policy == name || name == "" && standard {
+				kept, err := time.ParseDuration(duration)
+				return kept, err == nil
+			}
+		}
+	}
+	return 0, false
 }
 
 // makeBucket creates the bucket of an InfluxDB 2.x, unless it is there. The client library has calls for it, whose
