@@ -139,6 +139,7 @@ func (b *Bridge) Links() *Links { return b.links }
 type Change struct {
 	Refused    bool // the device may not be in the hub: nothing is taken from it, and nothing sent to it
 	Relabelled bool // its labels are others
+	Deleted    bool // it is there no more, until the device is heard again
 }
 
 // RecordChanged hears that the record of a device was made, changed or deleted. It does not block.

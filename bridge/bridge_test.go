@@ -477,3 +477,52 @@ func plug(t *testing.T, broker *mosquittotest.Broker, orders <-chan mosquittotes
 		_ = mosquittotest.PubTo(t, broker.Port, nil, "stat/plug1/RESULT", reply)
 	}
 }
+
+// Whatever a fleet calls a device, and a device says of itself, it gets a record, and nobody else waits for that.
+func TestOddNames(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}, Profiles: []string{"tasmota"}, Timezone: "UTC"})
+	r.wantState(bridge.StateConnected)
+	odd := strings.Repeat("x", 300) + `\`
+	broker.Pub(`site/odd\/env`, `{"v":1}`, "-q", "1")
+	broker.Pub(`site/\/env`, `{"v":1}`, "-q", "1")
+	broker.Pub("site/"+odd+"/env", `{"v":1}`, "-q", "1")
+	relays := strings.Repeat("1,", 200) + "1"
+	broker.Pub("tasmota/discovery/AABBCCDDEEFF/config", fmt.Sprintf(`{"mac":"AABBCCDDEEFF","t":"plug9","ft":"%%prefix%%/%%topic%%/","tp":["cmnd","stat","tele"],"dn":%q,"md":%q,"sw":%q,"rl":[%s]}`, odd, odd, odd, relays), "-r")
+	broker.Pub("site/good/env", `{"v":2}`, "-q", "1")
+	h.until("who comes behind them", func() bool { return len(h.points["good"]) == 1 })
+	r.wantStatus("no link was lost", func(s bridge.Status) bool { return s.Epoch == 1 && s.Acked == 5 })
+	if names := seen(h, h.labels); len(names) != 5 || names["good"]["name"] != "good" {
+		t.Errorf("records of %v", names)
+	}
+}
+
+// The places of devices whose records were deleted are free again, and so are those of who was refused long ago.
+func TestPlacesOfDeletedDevices(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	h.maxDevices = 3
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	for i := range 4 {
+		broker.Pub(fmt.Sprintf("site/d%d/env", i), `{"v":1}`, "-q", "1")
+	}
+	r.wantStatus("the fourth has no place", func(s bridge.Status) bool { return s.Acked == 4 && s.Dropped == 1 })
+	for _, id := range []string{"d0", "d1"} {
+		h.mu.Lock()
+		delete(h.labels, id)
+		h.mu.Unlock()
+		r.RecordChanged(id, bridge.Change{Relabelled: true, Deleted: true})
+	}
+	broker.Pub("site/d1/env", `{"v":2}`, "-q", "1") // this one is still there
+	h.until("its record again", func() bool { return h.labels["d1"]["name"] == "d1" })
+	for began := time.Now(); len(h.stored("d4")) == 0; { // places are looked for now and then
+		if time.Since(began) > patience {
+			t.Fatal("no place for another device")
+		}
+		broker.Pub("site/d4/env", `{"v":1}`, "-q", "1")
+	}
+	broker.Pub("site/d2/env", `{"v":3}`, "-q", "1")
+	h.until("the others are as before", func() bool { return len(h.points["d2"]) == 2 && len(h.points["d1"]) == 2 })
+}

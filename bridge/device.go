@@ -26,6 +26,7 @@ type device struct {
 
 	changed atomic.Bool // its record, since it was last asked for
 	refused atomic.Bool // its record says that it may not be in the hub
+	gone    atomic.Bool // its record was deleted, and it was not heard since
 	relabel atomic.Bool // its labels are others than those that source was opened with
 
 	// telling is held while a change of presence is told, so that the last told is the last that happened.

@@ -27,6 +27,13 @@ const (
 	ensureFirstPause  = 100 * time.Millisecond
 	ensureMaxPause    = 5 * time.Second
 	refusedAgain      = time.Minute // a refused device is asked for again after this
+	sweepEvery        = time.Second // while it is full, it is looked that often for places of devices that are gone
+)
+
+// The bounds of what a record takes [device-protocol, hello].
+const (
+	maxHelloText = 128
+	maxCommands  = 64
 )
 
 // owner names a device of a connection.
@@ -45,6 +52,7 @@ type directory struct {
 	byID    map[string]*device      // guarded by mu
 	byOwner map[owner]*device       // guarded by mu
 	refused map[owner]time.Time     // guarded by mu: when
+	swept   time.Time               // guarded by mu
 	traced  map[string]*func(Frame) // guarded by mu: who looks, by id
 }
 
@@ -86,6 +94,7 @@ func (r *directory) recordChanged(id string, c Change) {
 	if c.Relabelled {
 		d.relabel.Store(true)
 	}
+	d.gone.Store(c.Deleted)
 	d.changed.Store(true)
 	switch was := d.refused.Swap(c.Refused); {
 	case c.Refused && !was:
@@ -108,14 +117,34 @@ func (i identity) anonymous() bool {
 	return len(i.labels) == 0 && i.hello.Firmware == "" && i.hello.Model == "" && len(i.hello.Commands) == 0
 }
 
+// cleaned returns the labels of a device, and brings what else it says of itself into the form that its record takes:
+// whatever a fleet calls a device, the device has a record.
+func (i *identity) cleaned() map[string]string {
+	labels := make(map[string]string, len(i.labels)+2)
+	for k, v := range i.labels {
+		if v = cleanTag(v); v != "" {
+			labels[k] = v
+		}
+	}
+	labels[labelName] = cleanName(i.name)
+	i.hello.Model = fleets.CleanText(i.hello.Model, maxHelloText)
+	i.hello.Firmware = fleets.CleanText(i.hello.Firmware, maxHelloText)
+	i.hello.Commands = i.hello.Commands[:min(len(i.hello.Commands), maxCommands)]
+	return labels
+}
+
+// cleanName is what a device is called in its record.
+func cleanName(name string) string {
+	if clean := cleanTag(name); clean != "" {
+		return clean
+	}
+	return "_"
+}
+
 // claim returns the device that c calls by the name, registering it if it is new or has changed. It returns a
 // *fleets.Drop if the device may not be in the hub, and blocks while records cannot be kept.
 func (r *directory) claim(ctx context.Context, c *connection, who identity) (*device, error) {
-	labels := maps.Clone(who.labels)
-	if labels == nil {
-		labels = make(map[string]string, 2)
-	}
-	labels[labelName] = fleets.CleanText(who.name, maxTagBytes)
+	labels := who.cleaned()
 	labels[labelConnection] = c.name
 	card := r.hash(labels, who.hello)
 	key := owner{c.name, who.name}
@@ -139,7 +168,7 @@ func (r *directory) claim(ctx context.Context, c *connection, who identity) (*de
 	switch {
 	case !refusedAt.IsZero() && time.Since(refusedAt) < refusedAgain:
 		return nil, &fleets.Drop{Reason: reasonRefused, Detail: who.name}
-	case full && refusedAt.IsZero() && d == nil:
+	case full && refusedAt.IsZero() && d == nil && !r.sweep(ctx, c):
 		return nil, &fleets.Drop{Reason: fleets.TooMany, Detail: fmt.Sprintf("the bridge holds at most %d", r.limit)}
 	}
 	d = &device{name: who.name, conn: c, via: who.via, card: card}
@@ -165,6 +194,33 @@ func candidates(connection, name string) []string {
 		return clean[:min(len(clean), wire.MaxID-len(mark))] + mark
 	}
 	return []string{clean, with(fleets.Mark(name)), with(fleets.Mark(connection + "/" + name))}
+}
+
+// sweep makes room in a full directory: devices of c that were deleted and not heard since leave it, and so does who was
+// refused long ago. It reports whether there is room now.
+func (r *directory) sweep(ctx context.Context, c *connection) bool {
+	r.mu.Lock()
+	if time.Since(r.swept) < sweepEvery {
+		r.mu.Unlock()
+		return false
+	}
+	r.swept = time.Now()
+	maps.DeleteFunc(r.refused, func(_ owner, at time.Time) bool { return time.Since(at) >= refusedAgain })
+	var gone []*device
+	for _, d := range r.byID {
+		if d.conn == c && d.gone.Load() {
+			gone = append(gone, d)
+		}
+	}
+	r.mu.Unlock()
+	for _, d := range gone {
+		if r.leave(ctx, owner{c.name, d.name}, d) != nil {
+			return false // the connection ends
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.byID)+len(r.refused) < r.limit
 }
 
 func (r *directory) enter(id string, key owner, d *device) bool {
@@ -219,6 +275,7 @@ func (r *directory) update(ctx context.Context, d *device, labels map[string]str
 		return err
 	}
 	d.card = card
+	d.gone.Store(false)
 	if err != nil {
 		d.changed.Store(true) // and so asked for again
 		return &fleets.Drop{Reason: reasonRefused, Detail: fmt.Sprintf("%s: %v", d.name, err)}
@@ -239,7 +296,7 @@ func (r *directory) ensure(ctx context.Context, c *connection, id string, labels
 	r.mu.Lock()
 	other := r.byID[id]
 	r.mu.Unlock()
-	if other != nil && (other.conn != c || fleets.CleanText(other.name, maxTagBytes) != labels[labelName]) {
+	if other != nil && (other.conn != c || cleanName(other.name) != labels[labelName]) {
 		return ErrDeviceTaken
 	}
 	for pause := ensureFirstPause; ; pause = min(2*pause, ensureMaxPause) {

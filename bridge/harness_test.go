@@ -2,13 +2,16 @@ package bridge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -25,7 +28,8 @@ const patience = 20 * time.Second
 
 // hub stands for the rest of the hub: it keeps what the bridge gives it, and stores it when the test lets it.
 type hub struct {
-	tb testing.TB
+	tb         testing.TB
+	maxDevices int // 0: the default
 
 	mu      sync.Mutex
 	changed chan struct{}           // guarded by mu: closed and renewed on every change
@@ -132,6 +136,14 @@ func (h *hub) Ensure(id string, labels map[string]string, hello wire.Hello) erro
 	if h.taken[id] || h.labels[id] != nil && h.labels[id]["name"] != labels["name"] {
 		return bridge.ErrDeviceTaken
 	}
+	for k, v := range labels { // as records are kept: what they do not take they never will
+		if v == "" || len(v) > 256 || strings.HasSuffix(v, `\`) || strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Errorf("label %s: %q", k, v)
+		}
+	}
+	if len(hello.Model) > 128 || len(hello.Firmware) > 128 || len(hello.Commands) > 64 {
+		return errors.New("hello")
+	}
 	h.labels[id], h.hellos[id] = maps.Clone(labels), hello
 	h.ensured[id]++
 	h.notifyLocked()
@@ -224,7 +236,7 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 	for _, f := range change {
 		f(&parts)
 	}
-	b, err := bridge.New(configs.Bridge{Connections: []configs.Connection{c}}, parts)
+	b, err := bridge.New(configs.Bridge{Connections: []configs.Connection{c}, MaxDevices: h.maxDevices}, parts)
 	if err != nil {
 		tb.Fatal(err)
 	}

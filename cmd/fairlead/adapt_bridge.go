@@ -25,7 +25,7 @@ func (p bridgedPresence) Set(device string, online bool, cause, link string) {
 func tellBridge(b *bridge.Bridge) func(old, now *devices.Record) {
 	return func(old, now *devices.Record) {
 		if now == nil {
-			b.RecordChanged(old.ID, bridge.Change{Relabelled: true}) // the next record has what the fleet says, and no more
+			b.RecordChanged(old.ID, bridge.Change{Relabelled: true, Deleted: true}) // the next record has what the fleet says, and no more
 			return
 		}
 		b.RecordChanged(now.ID, bridge.Change{

@@ -263,6 +263,14 @@ const ensureTimeout = 10 * time.Second
 func (b bridgedDevices) Ensure(id string, labels map[string]string, hello wire.Hello) error {
 	ctx, cancel := context.WithTimeout(context.Background(), ensureTimeout)
 	defer cancel()
+	err := b.ensure(ctx, id, labels, hello)
+	if errors.Is(err, devices.ErrInvalid) {
+		return fmt.Errorf("%w: %w", bridge.ErrDeviceRefused, err) // asked for again it would be no better
+	}
+	return err
+}
+
+func (b bridgedDevices) ensure(ctx context.Context, id string, labels map[string]string, hello wire.Hello) error {
 	rec, ok := b.records.Record(id)
 	if !ok {
 		_, err := b.records.Create(ctx, &devices.Record{
