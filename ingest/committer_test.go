@@ -144,15 +144,26 @@ func TestRefusedPublishesKeepOrderAndLoseNothing(t *testing.T) {
 	w := newWaiter()
 	src := c.Open("d", nil, w)
 	for i := 1; i <= frames; i++ {
-		if err := src.Append(frame(t, fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":%d},"time":%d}`, i, i, 1700000000000+i))); err != nil {
+		if err := src.Append(frame(t, numbered(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.wait(frames)
 	stop()
-	// Lines may stand twice, but the last copy of each stands behind the last copy of the one before.
+	wantInOrder(t, logged(t, b), frames)
+}
+
+// numbered is the i-th frame of a device, from 1 on.
+func numbered(i int) string {
+	return fmt.Sprintf(`{"type":"telemetry","seq":%d,"fields":{"n":%d},"time":%d}`, i, i, 1700000000000+i)
+}
+
+// wantInOrder fails unless all numbered frames of the device d are logged. Lines may stand twice, but the last copy of each
+// stands behind the last copy of the one before.
+func wantInOrder(t *testing.T, lines []string, frames int) {
+	t.Helper()
 	at := make(map[string]int)
-	for i, l := range logged(t, b) {
+	for i, l := range lines {
 		at[l] = i
 	}
 	if len(at) != frames {

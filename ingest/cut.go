@@ -25,6 +25,7 @@ func (w *Writer) cut(ctx context.Context) error {
 	tick := time.NewTicker(cutEvery)
 	defer tick.Stop()
 	f := files{list: w.files}
+	var outlets share
 	var below uint64 // is gone
 	var last time.Time
 	told := false
@@ -40,7 +41,7 @@ func (w *Writer) cut(ctx context.Context) error {
 		}
 		last = time.Now()
 		written := w.written()
-		floor := w.floor(ctx, written)
+		floor := w.floor(ctx, written, &outlets)
 		if late {
 			floor = f.whole(floor)
 		}
@@ -87,12 +88,48 @@ func (f *files) whole(floor uint64) uint64 {
 	return f.starts[n-1] - 1
 }
 
-// outletBacklog is how many batches an outlet may be behind the writer before they are cut away from under it: a dead
-// broker must not fill the log.
-const outletBacklog = 20_000
+// How far an outlet may be behind the writer before batches are cut away from under it: a dead broker must not fill the log,
+// which then takes no points of any device.
+const (
+	outletBacklog = 20_000 // batches
+	// outletShare is the part of the log, one in so many, that outlets may keep filled. Batches may be large and the log
+	// small, so their number alone bounds nothing.
+	outletShare = 2
+	// shareEvery is how often it is looked at, and only while an outlet holds something back: the log is asked for it.
+	shareEvery = time.Second
+)
 
-// floor is up to where all cursors are, the writer's being at written.
-func (w *Writer) floor(ctx context.Context, written uint64) uint64 {
+// share is what outlets may keep of the log.
+type share struct {
+	looked time.Time
+	ends   uint64 // up to here it is cut, whoever has not had it
+}
+
+// look asks the log how full it is, unless that was done just now.
+func (s *share) look(ctx context.Context, log Log) {
+	now := time.Now()
+	if now.Sub(s.looked) < shareEvery {
+		return
+	}
+	s.looked = now
+	if info, err := log.Info(ctx); err == nil { // what was known before still holds
+		s.ends = shareEnds(info)
+	}
+}
+
+// shareEnds is the last batch that has to go so that no more than the outlets' share is left; 0 if none has to. It takes
+// batches to be of one size: another look corrects that.
+func shareEnds(log *jetstream.StreamInfo) uint64 {
+	holds, most := log.State.Bytes, uint64(max(log.Config.MaxBytes, 0))/outletShare
+	if most == 0 || holds <= most || log.State.Msgs == 0 {
+		return 0
+	}
+	batch := max(holds/log.State.Msgs, 1)
+	return log.State.FirstSeq - 1 + (holds-most+batch-1)/batch
+}
+
+// floor is up to where all cursors are, the writer's being at written, but for outlets that have used up their share.
+func (w *Writer) floor(ctx context.Context, written uint64, s *share) uint64 {
 	lowest := written
 	list := w.log.ListConsumers(ctx)
 	for info := range list.Info() {
@@ -103,8 +140,12 @@ func (w *Writer) floor(ctx context.Context, written uint64) uint64 {
 	if list.Err() != nil {
 		return 0
 	}
+	if lowest == written {
+		return written
+	}
 	if written > outletBacklog {
 		lowest = max(lowest, written-outletBacklog)
 	}
-	return lowest
+	s.look(ctx, w.log)
+	return max(lowest, min(s.ends, written))
 }

@@ -63,3 +63,6 @@ func WholeFiles(starts []uint64, floor uint64) uint64 {
 	f := files{list: func() []uint64 { return starts }}
 	return f.whole(floor)
 }
+
+// ShareEnds is the last batch that is cut because outlets have used up their share of the log.
+func ShareEnds(log *jetstream.StreamInfo) uint64 { return shareEnds(log) }

@@ -22,9 +22,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // openBus opens an embedded bus in a directory of its own.
 func openBus(tb testing.TB, dir string, sync bool) *bus.Bus {
 	tb.Helper()
+	return openBusOf(tb, 1<<30, dir, sync)
+}
+
+// openBusOf is openBus with a log of so many bytes.
+func openBusOf(tb testing.TB, size int64, dir string, sync bool) *bus.Bus {
+	tb.Helper()
 	b, err := bus.Open(context.Background(), bus.Options{
 		Dir: dir, Node: "n1", Sync: sync, Log: slog.New(slog.DiscardHandler),
-		Sizes: bus.Sizes{TelemetryBytes: 1 << 30, DeadletterKeep: time.Hour, CommandsKeep: time.Hour},
+		Sizes: bus.Sizes{TelemetryBytes: size, DeadletterKeep: time.Hour, CommandsKeep: time.Hour},
 	})
 	if err != nil {
 		tb.Fatal(err)

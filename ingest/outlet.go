@@ -21,7 +21,7 @@ const outletPrefix = "out-"
 const outletIdle = 7 * 24 * time.Hour
 
 // Outlet is a durable cursor in the log for somebody who passes stored points on, such as a bridge. It holds the log back
-// only so far (outletBacklog): then the oldest is cut away from under it, and counted.
+// only so far (outletBacklog, outletShare): then the oldest is cut away from under it, and counted.
 type Outlet struct {
 	log  Log
 	name string

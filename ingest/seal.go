@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fairlead-hub/fairlead/internal/bus"
 )
 
@@ -76,7 +78,9 @@ func (c *Committer) seal() {
 
 	b.msg = appendBatch(b.msg[:0], b.oldest, &b.lanes)
 	c.metrics.batch(b)
-	b.future, b.err = c.pub.PublishAsync(bus.TelemetrySubject, b.msg)
+	// Not repeated by itself if nobody answers for the log, as while its servers elect a leader: a later batch would be stored
+	// meanwhile, without any error, and so before this one. recover repeats in order.
+	b.future, b.err = c.pub.PublishAsync(bus.TelemetrySubject, b.msg, jetstream.WithRetryAttempts(0))
 	c.sealed <- b // has room for all that may be flying
 }
 

@@ -37,6 +37,7 @@ type Log interface {
 	CreateOrUpdateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error)
 	DeleteConsumer(ctx context.Context, name string) error
 	ListConsumers(ctx context.Context) jetstream.ConsumerInfoLister
+	Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error)
 	Purge(ctx context.Context, opts ...jetstream.StreamPurgeOpt) error
 }
 

@@ -8,11 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -45,26 +42,21 @@ type Bus struct {
 	replicas int
 	back     chan struct{} // an outside server is connected again
 	made     time.Time     // the bucket of leases; owned by Open, then by Run
+	sizes    Sizes         // those of opts, with a log that the disk has room for; owned by Open, then by Run
 
 	renewMu sync.Mutex
 	renewed chan struct{} // guarded by renewMu
 }
 
-// ErrNoRoom says that the disk is too small for the log.
-var ErrNoRoom = errors.New("not enough free space for the log")
-
 const (
 	startTimeout = 30 * time.Second
 	// maxPayload is the largest message. Batches stay far below.
 	maxPayload = 1 << 20
-	// diskShare is the share of the free space that the embedded store may take: a full disk makes JetStream hang,
-	// while its own limit fails cleanly.
-	diskShare = 0.8
 )
 
 // Open starts or dials NATS and declares the streams. It blocks until they stand, or ctx ends.
 func Open(ctx context.Context, o Options) (*Bus, error) {
-	b := &Bus{opts: o, replicas: max(o.NATS.Replicas, 1), back: make(chan struct{}, 1)}
+	b := &Bus{opts: o, sizes: o.Sizes, replicas: max(o.NATS.Replicas, 1), back: make(chan struct{}, 1)}
 	if b.Embedded() {
 		if err := b.startServer(); err != nil {
 			return nil, err
@@ -78,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	if b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open jetstream: %w", err), b.Close())
 	}
-	if err := b.declare(ctx, b.opts.Sizes); err != nil {
+	if err := b.declare(ctx, b.sizes); err != nil {
 		return nil, errors.Join(fmt.Errorf("declare the bus: %w", err), b.Close())
 	}
 	leases, err := b.Bucket(ctx, BucketLeases)
@@ -92,22 +84,9 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 }
 
 func (b *Bus) startServer() error {
-	store, err := storeLimit(b.opts.Dir)
+	store, err := b.bound()
 	if err != nil {
 		return err
-	}
-	if b.opts.NATS.Cluster.Listen == "" {
-		reserved := b.opts.Sizes.reserved()
-		room := store - reserved - store/10
-		if room < MinTelemetryBytes {
-			return fmt.Errorf("%w: %s has %d MiB to give, the streams need %d MiB",
-				ErrNoRoom, b.opts.Dir, store>>20, (reserved+MinTelemetryBytes)>>20)
-		}
-		if b.opts.Sizes.TelemetryBytes > room {
-			b.opts.Log.Warn("log made smaller than configured: the disk has no room",
-				"want_bytes", b.opts.Sizes.TelemetryBytes, "have_bytes", room)
-			b.opts.Sizes.TelemetryBytes = room
-		}
 	}
 	opts := &server.Options{
 		ServerName:         "fairlead-" + b.opts.Node,
@@ -137,40 +116,6 @@ func (b *Bus) startServer() error {
 	}
 	b.srv.Store(srv)
 	return nil
-}
-
-// storeLimit is diskShare of what the store already holds plus what the disk still has.
-func storeLimit(dir string) (int64, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, fmt.Errorf("data directory: %w", err)
-	}
-	free, err := FreeBytes(dir)
-	if err != nil {
-		return 0, err
-	}
-	var held int64
-	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if info, err := d.Info(); err == nil {
-			held += info.Size()
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measure %s: %w", dir, err)
-	}
-	return int64(diskShare * float64(free+held)), nil
-}
-
-// FreeBytes is the space that the disk under dir has for us.
-func FreeBytes(dir string) (int64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail * uint64(st.Bsize)), nil
 }
 
 func (b *Bus) connect(name string) (*nats.Conn, error) {

@@ -14,7 +14,7 @@ func (b *Bus) Files(stream string) func() []uint64 {
 	if !b.Alone() {
 		return nil
 	}
-	dir := filepath.Join(b.opts.Dir, "jetstream", "$G", "streams", stream, "msgs")
+	dir := filepath.Join(streamDir(b.opts.Dir, stream), "msgs")
 	return func() (starts []uint64) {
 		entries, _ := os.ReadDir(dir) // without it no file is known
 		for _, e := range entries {

@@ -102,7 +102,7 @@ func (b *Bus) mend(ctx context.Context) error {
 			return fmt.Errorf("connect again: %w", ctx.Err())
 		}
 	}
-	if err := b.declare(ctx, b.opts.Sizes); err != nil {
+	if err := b.declare(ctx, b.sizes); err != nil {
 		b.damaged.Store(true)
 		return fmt.Errorf("declare the bus: %w", err)
 	}

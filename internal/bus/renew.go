@@ -52,7 +52,7 @@ func (b *Bus) declareLost(ctx context.Context) error {
 	defer cancel()
 	kv, err := b.js.KeyValue(ctx, BucketLeases)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		if err := b.declare(ctx, b.opts.Sizes); err != nil {
+		if err := b.declare(ctx, b.sizes); err != nil {
 			return fmt.Errorf("declare the bus: %w", err)
 		}
 		kv, err = b.js.KeyValue(ctx, BucketLeases)
