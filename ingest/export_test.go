@@ -51,6 +51,12 @@ func (w *Writer) Look(ctx context.Context, lag time.Duration, cons jetstream.Con
 // Turn waits for a lane's turn to write.
 func (w *Writer) Turn(ctx context.Context) (finished func(), err error) { return w.pace.begin(ctx) }
 
+// Waiting is how many lanes wait for a turn to write.
+func (w *Writer) Waiting() int { return int(w.pace.waits.Load()) }
+
+// WriteLines stores lines as a lane does.
+func (w *Writer) WriteLines(ctx context.Context, lines []byte) error { return w.write(ctx, lines) }
+
 // MaxUnwritten is how many batches may be in memory.
 const MaxUnwritten = maxUnwritten
 

@@ -21,10 +21,8 @@ const (
 func (w *Writer) write(ctx context.Context, lines []byte) error {
 	wait := writeRetryFirst
 	for {
-		start := time.Now()
-		err := w.store.Write(ctx, lines)
+		err := w.ask(ctx, lines)
 		if err == nil {
-			w.metrics.wrote(lines, time.Since(start))
 			w.recovered()
 			return nil
 		}
@@ -52,6 +50,22 @@ func (w *Writer) write(ctx context.Context, lines []byte) error {
 		}
 		wait = min(2*wait, most)
 	}
+}
+
+// ask writes lines once, when it is the lane's turn. Nobody keeps the turn while it waits for a store that is away, or sets
+// lines aside: the other lanes may have what the store takes.
+func (w *Writer) ask(ctx context.Context, lines []byte) error {
+	finished, err := w.pace.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer finished()
+	start := time.Now()
+	if err := w.store.Write(ctx, lines); err != nil {
+		return err
+	}
+	w.metrics.wrote(lines, time.Since(start))
+	return nil
 }
 
 // answered reports whether the store said no, and not nothing.
