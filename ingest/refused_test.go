@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/ingest"
 	"github.com/fairlead-hub/fairlead/ingest/embedded"
@@ -253,5 +255,51 @@ func TestRefusedLinesCostFewWrites(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// refusing is a bus that refuses one of many publishes.
+type refusing struct {
+	jetstream.JetStream
+	n int
+}
+
+func (r *refusing) PublishAsync(subject string, data []byte, opts ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	if r.n++; r.n == 100 {
+		no := refusal{make(chan error, 1)}
+		no.err <- errFlaky
+		return no, nil
+	}
+	return r.JetStream.PublishAsync(subject, data, opts...)
+}
+
+// Dead letters that go together are all kept, and their last copies in order, though the bus refuses one among them.
+func TestDeadLettersSurviveRefusedPublishes(t *testing.T) {
+	const n = 600 // more than go at once
+	b := openBus(t, t.TempDir(), false)
+	stream, err := b.Stream(t.Context(), bus.StreamDeadletter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := ingest.NewDeadletters(&refusing{JetStream: b.JetStream()}, stream)
+	var body strings.Builder
+	for i := range n {
+		fmt.Fprintf(&body, "m,device=dev-1 n=%d 1\n", i)
+	}
+	if err := dead.Keep(t.Context(), []byte(body.String()), refused("no")); err != nil {
+		t.Fatal(err)
+	}
+	found, err := dead.List(t.Context(), "dev-1", 0, 10*n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := n - 1
+	for _, l := range found { // the newest first
+		if l.Line == fmt.Sprintf("m,device=dev-1 n=%d 1", want) {
+			want--
+		}
+	}
+	if want >= 0 {
+		t.Errorf("letter %d is not there behind the last of the one before it", want)
 	}
 }
