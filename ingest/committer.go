@@ -28,6 +28,7 @@ type Publisher interface {
 // Options say what a committer works with.
 type Options struct {
 	Config         configs.Ingest
+	Retention      time.Duration // of the store; 0: for ever
 	PointsPerFrame int
 	Publisher      Publisher
 	Types          jetstream.KeyValue                     // where the types of fields are kept; nil: in this process alone
@@ -102,7 +103,7 @@ func New(o Options) (*Committer, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	c := &Committer{
-		pub: o.Publisher, rules: newRules(o.Config, o.PointsPerFrame), tags: o.Config.Tags,
+		pub: o.Publisher, rules: newRules(o.Config, o.Retention, o.PointsPerFrame), tags: o.Config.Tags,
 		types: newTypes(o.Types, o.Config.TotalSeries), live: o.Live, now: o.Now, log: o.Log, metrics: m,
 		space:      o.Room,
 		batchBytes: o.Config.BatchBytes - batchHeader, deviceFields: o.Config.DeviceFields, deviceSeries: deviceSeries,
@@ -123,6 +124,9 @@ func New(o Options) (*Committer, error) {
 	c.room.L = &c.mu
 	return c, nil
 }
+
+// MaxAge is how old a point may be, be it by ingest.max_age or by the store's retention.
+func (c *Committer) MaxAge() time.Duration { return c.rules.maxAge }
 
 // add puts the rendered lines of s into the open batch.
 func (c *Committer) add(s *Source, lines int, seq uint64, now int64) error {

@@ -42,15 +42,32 @@ func NewDeadletters(js jetstream.JetStream, stream jetstream.Stream) *Deadletter
 // unknownDevice stands for a line whose device cannot be read.
 const unknownDevice = "unknown"
 
-// Keep stores one refused line durably. It repeats until it has, or ctx ends: the line was acked.
-func (d *Deadletters) Keep(ctx context.Context, line []byte, reason error) error {
-	line = bytes.TrimSuffix(line, []byte("\n"))
+// Keep stores refused lines durably, each as a letter. It repeats until it has, or ctx ends: the lines were acked.
+func (d *Deadletters) Keep(ctx context.Context, lines []byte, reason error) error {
 	text := reason.Error()
 	text = strings.ToValidUTF8(text[:min(len(text), reasonBytes)], "")
-	if len(line) > letterBytes {
-		return d.keepParts(ctx, lineDevice(line), line, text)
+	var post post
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if len(line) > letterBytes {
+			if err := d.flush(ctx, &post); err != nil { // letters of a device stand in order
+				return err
+			}
+			if err := d.keepParts(ctx, lineDevice(line), line, text); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := post.add(Deadletter{Device: lineDevice(line), Line: string(line), Reason: text}); err != nil {
+			return err
+		}
+		if post.full() {
+			if err := d.flush(ctx, &post); err != nil {
+				return err
+			}
+		}
 	}
-	return d.keep(ctx, Deadletter{Device: lineDevice(line), Line: string(line), Reason: text})
+	return d.flush(ctx, &post)
 }
 
 // What a dead letter holds must fit one message of the bus, as JSON: the letter that does not would be tried for ever,
@@ -81,25 +98,11 @@ func (d *Deadletters) keepParts(ctx context.Context, device string, whole []byte
 }
 
 func (d *Deadletters) keep(ctx context.Context, l Deadletter) error {
-	l.Time = time.Now().UnixMilli()
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // nobody reads it in a page
-	if err := enc.Encode(l); err != nil {
-		return fmt.Errorf("dead letter: %w", err)
+	var post post
+	if err := post.add(l); err != nil {
+		return err
 	}
-	subject, err := bus.DeadletterSubject(l.Device)
-	if err != nil {
-		return fmt.Errorf("dead letter: %w", err)
-	}
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		if _, err := d.js.Publish(ctx, subject, body.Bytes()); err == nil {
-			return nil
-		}
-		if !pause(ctx, wait) {
-			return ctx.Err()
-		}
-	}
+	return d.flush(ctx, &post)
 }
 
 // lineDevice reads the device tag of a line that the hub rendered; it needs no escapes.

@@ -51,10 +51,21 @@ func (w *Writer) Look(ctx context.Context, lag time.Duration, cons jetstream.Con
 // Turn waits for a lane's turn to write.
 func (w *Writer) Turn(ctx context.Context) (finished func(), err error) { return w.pace.begin(ctx) }
 
-// EncodeBatch is a batch of the log with all lines in one lane.
-func EncodeBatch(lines string) []byte {
+// Waiting is how many lanes wait for a turn to write.
+func (w *Writer) Waiting() int { return int(w.pace.waits.Load()) }
+
+// WriteLines stores lines as a lane does.
+func (w *Writer) WriteLines(ctx context.Context, lines []byte) error { return w.write(ctx, lines) }
+
+// MaxUnwritten is how many batches may be in memory.
+const MaxUnwritten = maxUnwritten
+
+// EncodeBatch is a batch of the log with the lines of each lane, from the first on.
+func EncodeBatch(lines ...string) []byte {
 	var lanes [Lanes]lane
-	lanes[0] = lane{[]byte(lines), strings.Count(lines, "\n")}
+	for i, l := range lines {
+		lanes[i] = lane{[]byte(l), strings.Count(l, "\n")}
+	}
 	return appendBatch(nil, 1, &lanes)
 }
 

@@ -85,13 +85,7 @@ func (w *Writer) writeLane(ctx context.Context, queue <-chan piece) error {
 		for _, p := range joined {
 			body = append(body, p.data...)
 		}
-		finished, err := w.pace.begin(ctx)
-		if err != nil {
-			return err
-		}
-		err = w.write(ctx, body)
-		finished()
-		if err != nil {
+		if err := w.write(ctx, body); err != nil {
 			return err
 		}
 		for i, p := range joined {

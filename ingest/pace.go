@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,23 +15,50 @@ const gentleLanes = 1
 
 // pace is how hard the writer presses on.
 type pace struct {
-	gentle atomic.Bool
-	turns  chan struct{} // of lanes that write gently
+	turns chan struct{} // of lanes that write gently
+	waits atomic.Int32  // lanes that have none yet
+
+	mu     sync.Mutex
+	gentle bool          // guarded by mu
+	hasty  chan struct{} // closed while no lane needs a turn; guarded by mu
 
 	// owned by look
 	waiting, last uint64
 }
 
-func newPace() pace { return pace{turns: make(chan struct{}, gentleLanes)} }
+func (p *pace) init() {
+	p.turns, p.hasty = make(chan struct{}, gentleLanes), make(chan struct{})
+	close(p.hasty)
+}
 
-// begin waits for a lane's turn to write; finished ends it.
+// set says whether lanes write gently. Those that wait for a turn go on when they no longer need one.
+func (p *pace) set(gentle bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case gentle && !p.gentle:
+		p.hasty = make(chan struct{})
+	case !gentle && p.gentle:
+		close(p.hasty)
+	}
+	p.gentle = gentle
+}
+
+// begin waits for a lane's turn to ask the store once; finished ends it.
 func (p *pace) begin(ctx context.Context) (finished func(), err error) {
-	if !p.gentle.Load() {
+	p.mu.Lock()
+	gentle, hasty := p.gentle, p.hasty
+	p.mu.Unlock()
+	if !gentle {
 		return func() {}, nil
 	}
+	p.waits.Add(1)
+	defer p.waits.Add(-1)
 	select {
 	case p.turns <- struct{}{}:
 		return func() { <-p.turns }, nil
+	case <-hasty:
+		return func() {}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -41,7 +69,7 @@ func (p *pace) begin(ctx context.Context) (finished func(), err error) {
 func (w *Writer) look(ctx context.Context, cons jetstream.Consumer) {
 	p := &w.pace
 	if w.Lag() < behind {
-		p.gentle.Store(false)
+		p.set(false)
 		p.waiting, p.last = 0, 0
 		return
 	}
@@ -53,6 +81,6 @@ func (w *Writer) look(ctx context.Context, cons jetstream.Consumer) {
 	waiting := info.NumPending + uint64(len(w.batches))
 	w.mu.Unlock()
 	last := info.Delivered.Stream + info.NumPending
-	p.gentle.Store(waiting < p.waiting && last > p.last)
+	p.set(waiting < p.waiting && last > p.last)
 	p.waiting, p.last = waiting, last
 }

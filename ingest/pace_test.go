@@ -2,7 +2,9 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
 
@@ -40,20 +42,38 @@ func atOnce(t *testing.T, w *ingest.Writer) (n int) {
 	return n
 }
 
-func TestCatchingUpLeavesRoomForDevices(t *testing.T) {
-	const behind, gentle = time.Minute, 1
+// idleWriter is a writer that does not run.
+func idleWriter(t *testing.T, store ingest.Store) *ingest.Writer {
+	t.Helper()
 	log := openBus(t, t.TempDir(), false)
 	stream, err := log.Stream(t.Context(), "TELEMETRY")
 	if err != nil {
 		t.Fatal(err)
 	}
+	letters, err := log.Stream(t.Context(), "DEADLETTER")
+	if err != nil {
+		t.Fatal(err)
+	}
 	w, err := ingest.NewWriter(ingest.WriterOptions{
-		Config: configs.Default().Ingest, Log: stream, Store: newScripted(nil),
+		Config: configs.Default().Ingest, Log: stream, Store: store, Dead: ingest.NewDeadletters(log.JetStream(), letters),
 		Slog: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+// catchUp makes w write gently.
+func catchUp(t *testing.T, w *ingest.Writer) {
+	t.Helper()
+	w.Look(t.Context(), time.Minute, backlog{last: 1000, waiting: 1000})
+	w.Look(t.Context(), time.Minute, backlog{last: 1100, waiting: 900})
+}
+
+func TestCatchingUpLeavesRoomForDevices(t *testing.T) {
+	const behind, gentle = time.Minute, 1
+	w := idleWriter(t, newScripted(nil))
 	for _, step := range []struct {
 		what string
 		lag  time.Duration
@@ -73,5 +93,80 @@ func TestCatchingUpLeavesRoomForDevices(t *testing.T) {
 		if got := atOnce(t, w); got != step.want {
 			t.Errorf("%s: %d lanes write at once, want %d", step.what, got, step.want)
 		}
+	}
+}
+
+// Lanes that wait for a turn go on as soon as none is needed, even while one lane's write hangs.
+func TestWaitingLanesGoOnWhenGentleEnds(t *testing.T) {
+	w := idleWriter(t, newScripted(nil))
+	catchUp(t, w)
+	hanging, err := w.Turn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hanging()
+	patience, cancel := context.WithTimeout(t.Context(), 10*time.Second) // nothing is measured by it
+	defer cancel()
+	got := make(chan error, ingest.Lanes-1)
+	for range ingest.Lanes - 1 {
+		go func() { // each is waited for below
+			finished, err := w.Turn(patience)
+			if err == nil {
+				finished()
+			}
+			got <- err
+		}()
+	}
+	for w.Waiting() < ingest.Lanes-1 {
+		runtime.Gosched()
+	}
+	w.Look(t.Context(), 0, backlog{last: 1200})
+	for range ingest.Lanes - 1 {
+		if err := <-got; err != nil {
+			t.Errorf("a lane still waits: %v", err)
+		}
+	}
+}
+
+// A lane that the store refuses something, or puts off, has not the turn between its writes.
+func TestTurnIsGivenBackBetweenWrites(t *testing.T) {
+	for name, answer := range map[string]error{
+		"away":    &ingest.StoreError{Verdict: ingest.Unavailable, Status: 503, Err: errors.New("away")},
+		"refused": refused("bad"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w *ingest.Writer
+			other := make(chan error, 1)
+			asked := make(chan struct{})
+			w = idleWriter(t, newScripted(func(_ []byte, call int) error {
+				switch call {
+				case 1:
+					close(asked)
+					for w.Waiting() == 0 { // another lane wants to write
+						runtime.Gosched()
+					}
+					return answer
+				case 2: // again, or the first half; the other lane was before it
+					if err := <-other; err != nil {
+						t.Errorf("the other lane had no turn: %v", err)
+					}
+				}
+				return nil
+			}))
+			catchUp(t, w)
+			patience, cancel := context.WithTimeout(t.Context(), 10*time.Second) // nothing is measured by it
+			defer cancel()
+			go func() { // waited for by the store
+				<-asked
+				finished, err := w.Turn(patience)
+				if err == nil {
+					finished()
+				}
+				other <- err
+			}()
+			if err := w.WriteLines(t.Context(), []byte("m n=1 1\nm n=2 2\n")); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

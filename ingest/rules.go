@@ -26,12 +26,19 @@ const deviceTag = "device"
 type rules struct {
 	points   int
 	maxAge   time.Duration
+	ageBound string // the setting that maxAge is from
 	maxAhead time.Duration
 	integers []string
 }
 
-func newRules(c configs.Ingest, points int) rules {
-	return rules{points: points, maxAge: c.MaxAge, maxAhead: c.MaxAhead, integers: c.IntegerFields}
+// newRules takes the shorter of ingest.max_age and the store's retention (0: for ever): a point that the store would not
+// take has to be refused while its device still listens.
+func newRules(c configs.Ingest, retention time.Duration, points int) rules {
+	r := rules{points: points, maxAge: c.MaxAge, ageBound: "ingest.max_age", maxAhead: c.MaxAhead, integers: c.IntegerFields}
+	if retention > 0 && retention < r.maxAge {
+		r.maxAge, r.ageBound = retention, "influx.retention"
+	}
+	return r
 }
 
 // integer reports whether a field of that name is stored as integer.

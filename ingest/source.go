@@ -148,7 +148,7 @@ func (s *Source) point(t *wire.Telemetry, i int, now int64) *wire.Reject {
 	case p.Time > now+int64(s.c.rules.maxAhead):
 		return t.NewReject(wire.InvalidTime, i, "time", "is more than "+s.c.rules.maxAhead.String()+" ahead of the hub; set the clock by welcome.time")
 	case p.Time < now-int64(s.c.rules.maxAge):
-		return t.NewReject(wire.InvalidTime, i, "time", "is older than ingest.max_age allows")
+		return t.NewReject(wire.InvalidTime, i, "time", "is older than "+s.c.rules.ageBound+" allows")
 	}
 	s.buf = append(s.buf, p.Measurement...)
 	if len(p.Tags) == 0 {

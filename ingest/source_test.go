@@ -83,6 +83,39 @@ func TestPointsAreChecked(t *testing.T) {
 	}
 }
 
+// A point that the store would not keep is refused before the ack, and its device hears by which setting.
+func TestPointsBeyondTheRetentionAreRefused(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	at := func(age time.Duration) string {
+		return fmt.Sprintf(`{"type":"telemetry","seq":1,"fields":{"a":1},"time":%d}`, now.Add(-age).UnixMilli())
+	}
+	for _, r := range []struct {
+		name              string
+		maxAge, retention time.Duration
+		oldest            time.Duration
+		setting           string
+	}{
+		{"kept for ever", 100 * time.Hour, 0, 100 * time.Hour, "ingest.max_age"},
+		{"kept for longer", 100 * time.Hour, 200 * time.Hour, 100 * time.Hour, "ingest.max_age"},
+		{"kept for less", 100 * time.Hour, 50 * time.Hour, 50 * time.Hour, "influx.retention"},
+	} {
+		c, _ := startCommitter(t, b.JetStream(), func(o *ingest.Options) {
+			o.Config.MaxAge, o.Retention, o.Now = r.maxAge, r.retention, func() time.Time { return now }
+		})
+		if got := c.MaxAge(); got != r.oldest {
+			t.Errorf("%s: points may be %s old, want %s", r.name, got, r.oldest)
+		}
+		src := c.Open("dev-0", nil, nil)
+		err := src.Append(frame(t, at(r.oldest+time.Second)))
+		var rej *wire.Reject
+		if !errors.As(err, &rej) || rej.Code != wire.InvalidTime || !strings.Contains(rej.Message, r.setting) {
+			t.Errorf("%s: got %v, want %s that names %s", r.name, err, wire.InvalidTime, r.setting)
+		}
+		wantTaken(t, src, at(r.oldest))
+	}
+}
+
 func TestFirstTypeWinsOnEveryNodeAndAfterARestart(t *testing.T) {
 	b := openBus(t, t.TempDir(), false)
 	kv, err := b.Bucket(t.Context(), bus.BucketTypes)

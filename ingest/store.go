@@ -20,7 +20,7 @@ type Verdict uint8
 const (
 	// Unavailable is everything that passes: no answer, 429, 5xx. The lines are written again for ever.
 	Unavailable Verdict = iota
-	// Refused means that some line is bad: 400, 422. The lines are halved until the bad ones stand alone.
+	// Refused means that some line is bad: 400, 422. The lines are parted until the bad ones stand alone, see refused.
 	Refused
 	// TooLarge means that the body is too big: 413. The lines are halved.
 	TooLarge

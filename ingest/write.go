@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -22,10 +21,8 @@ const (
 func (w *Writer) write(ctx context.Context, lines []byte) error {
 	wait := writeRetryFirst
 	for {
-		start := time.Now()
-		err := w.store.Write(ctx, lines)
+		err := w.ask(ctx, lines)
 		if err == nil {
-			w.metrics.wrote(lines, time.Since(start))
 			w.recovered()
 			return nil
 		}
@@ -36,7 +33,7 @@ func (w *Writer) write(ctx context.Context, lines []byte) error {
 		switch what {
 		case Refused, TooLarge:
 			w.recovered() // the store answers
-			return w.split(ctx, lines, err)
+			return w.refused(ctx, lines, err)
 		case Misconfigured:
 			w.metrics.held.Inc()
 			w.failed(err, "InfluxDB refuses all writes; correct influx.token, influx.org or influx.bucket")
@@ -55,36 +52,26 @@ func (w *Writer) write(ctx context.Context, lines []byte) error {
 	}
 }
 
+// ask writes lines once, when it is the lane's turn. Nobody keeps the turn while it waits for a store that is away, or sets
+// lines aside: the other lanes may have what the store takes.
+func (w *Writer) ask(ctx context.Context, lines []byte) error {
+	finished, err := w.pace.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer finished()
+	start := time.Now()
+	if err := w.store.Write(ctx, lines); err != nil {
+		return err
+	}
+	w.metrics.wrote(lines, time.Since(start))
+	return nil
+}
+
 // answered reports whether the store said no, and not nothing.
 func answered(err error) bool {
 	var e *StoreError
 	return errors.As(err, &e) && e.Status != 0
-}
-
-// split writes two halves apart; a single line that is refused goes to the dead letters with InfluxDB's own reason.
-func (w *Writer) split(ctx context.Context, lines []byte, reason error) error {
-	cut := middle(lines)
-	if cut == len(lines) {
-		w.metrics.dead.Inc()
-		return w.dead.Keep(ctx, lines, reason)
-	}
-	w.metrics.splits.Inc()
-	if err := w.write(ctx, lines[:cut]); err != nil {
-		return err
-	}
-	return w.write(ctx, lines[cut:])
-}
-
-// middle is the end of the line that holds the middle of lines, or of the one before it; len(lines) if there is just one.
-func middle(lines []byte) int {
-	half := len(lines) / 2
-	if at := bytes.LastIndexByte(lines[:half], '\n'); at >= 0 {
-		return at + 1
-	}
-	if at := bytes.IndexByte(lines[half:], '\n'); at >= 0 {
-		return half + at + 1
-	}
-	return len(lines)
 }
 
 // failed notes trouble: once in the log, and in readiness until it has passed.

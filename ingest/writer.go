@@ -99,8 +99,9 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 	}
 	w := &Writer{
 		log: o.Log, store: o.Store, dead: o.Dead, slog: o.Slog, metrics: m, files: o.Files, lineLimit: o.Config.WriteLines,
-		batches: make(map[uint64]*pending), pace: newPace(),
+		batches: make(map[uint64]*pending),
 	}
+	w.pace.init()
 	w.freed.L = &w.mu
 	return w, nil
 }

@@ -181,7 +181,7 @@ func (h *hub) buildIngest(ctx context.Context) error {
 		return err
 	}
 	h.committer, err = ingest.New(ingest.Options{
-		Config: h.cfg.Ingest, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js, Room: h.bus.Room,
+		Config: h.cfg.Ingest, Retention: h.cfg.Influx.Retention, Types: kinds, PointsPerFrame: h.cfg.Devices.PointsPerFrame, Publisher: js, Room: h.bus.Room,
 		Live: liveTelemetry(h.bus.Conn(), h.log), Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
@@ -313,7 +313,7 @@ func (h *hub) buildBridge(context.Context) error {
 	b := h.cfg.Bridge
 	parts := bridge.Parts{
 		Node: h.node, Sink: bridgeTelemetry{h.committer, h.presence, h.records}, Answers: answerSink{h.router}, States: h.twin, Devices: bridgedDevices{h.records},
-		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.cfg.Ingest.MaxAge, MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
+		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.committer.MaxAge(), MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
 		password, err := secretFrom(string(b.Broker.Password), b.Broker.PasswordFile, h.cfg.DataDir, "mqtt-password")
