@@ -147,19 +147,25 @@ func (r *Registry) watchSessions(ctx context.Context) {
 		now := int64(wall.Sub(r.started))
 		r.clock.Store(now)
 		for s := r.timers.first(now); s != nil; s = r.timers.first(now) {
-			if next := s.tick(now, wall); next > 0 {
-				r.timers.set(s, next)
-			} else {
-				r.timers.remove(s)
-			}
+			s.tick(now, wall)
 		}
 	}
 }
 
-// tick does what is due and says when to look again; 0 is never. It does not block.
-func (s *Session) tick(now int64, wall time.Time) int64 {
+// tick does what is due and sets when to look again. It does not block. All is done under the session's lock: whoever ends
+// the session meanwhile wants it looked at sooner, and that must not be put off again.
+func (s *Session) tick(now int64, wall time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if next := s.tickLocked(now, wall); next > 0 {
+		s.host.timers.set(s, next)
+	} else {
+		s.host.timers.remove(s)
+	}
+}
+
+// tickLocked does what is due and returns when to look again; 0 is never.
+func (s *Session) tickLocked(now int64, wall time.Time) int64 {
 	w := &s.watch
 	if w.closeAt != 0 {
 		if now < w.closeAt {

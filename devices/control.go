@@ -16,11 +16,12 @@ const (
 // pingBudget is a token bucket, counted in milliseconds of the refill.
 type pingBudget struct {
 	debt int32 // milliseconds of refill that are owed
-	last int64 // Unix milliseconds
+	last int64 // milliseconds on the registry's clock, which nobody sets
 }
 
-func (b *pingBudget) take(now time.Time) bool {
-	ms := now.UnixMilli()
+// take counts a ping at a time on the registry's clock.
+func (b *pingBudget) take(now int64) bool {
+	ms := now / int64(time.Millisecond)
 	if passed := ms - b.last; passed > 0 {
 		b.debt = int32(max(0, int64(b.debt)-passed))
 		b.last = ms
@@ -86,7 +87,7 @@ func (s *Session) ping(payload []byte) {
 	if s.ending() {
 		return
 	}
-	if !s.pings.take(time.Now()) {
+	if !s.pings.take(s.host.clock.Load()) {
 		s.stop(endPings)
 		return
 	}

@@ -44,6 +44,9 @@ func Impatient(h *Handler, d time.Duration) *Uplink {
 // Clocked reports whether the registry's clock has come to t: it is read a few times a second.
 func (r *Registry) Clocked(t time.Time) bool { return r.clock.Load() >= int64(t.Sub(r.started)) }
 
+// HellosAtOnce is how many changed hellos are taken until the device is held back.
+const HellosAtOnce = int(helloBurst/helloEvery) + 1
+
 // Traced is a session without a socket, for what tracing costs.
 type Traced struct{ s *Session }
 

@@ -116,11 +116,15 @@ type commandLog struct {
 	answers  []wire.Answer
 	from     []devices.Attachment
 	err      error
+	hellos   int
 }
 
 func newCommandLog() *commandLog { return &commandLog{} }
 
 func (l *commandLog) Announced(specs []wire.CommandSpec) error {
+	l.mu.Lock()
+	l.hellos++
+	l.mu.Unlock()
 	for _, c := range specs {
 		if string(c.Params) == `{"type":"banana"}` {
 			return errors.New(c.Name + ": banana is no type")
@@ -142,6 +146,12 @@ func (l *commandLog) Answered(a devices.Attachment, ans *wire.Answer, recorded f
 	err := l.err
 	l.mu.Unlock()
 	recorded(err)
+}
+
+func (l *commandLog) announcements() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hellos
 }
 
 func (l *commandLog) all() []wire.Answer {

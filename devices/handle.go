@@ -25,9 +25,6 @@ func (s *Session) handle(data []byte) {
 		s.refuse(data, err)
 		return
 	}
-	if s.malformed > 0 {
-		s.malformed--
-	}
 	m := s.host.metrics
 	switch f := frame.(type) {
 	case *wire.Telemetry:
@@ -41,6 +38,7 @@ func (s *Session) handle(data []byte) {
 	case *wire.Hello:
 		m.framesIn[frameHello].Inc()
 		s.traceIn(data, s.hello(f))
+		s.meterHellos()
 		return
 	case *wire.StateReport:
 		m.framesIn[frameState].Inc()
@@ -73,9 +71,20 @@ func (s *Session) refuse(data []byte, err error) {
 	if rej.Code != wire.InvalidJSON && rej.Code != wire.InvalidFrame {
 		return
 	}
-	if s.malformed++; int(s.malformed) > s.host.cfg.MalformedLimit {
+	if s.bad(wholeSecond(s.host.clock.Load())) > s.host.cfg.MalformedLimit {
 		s.stop(endMalformed)
 	}
+}
+
+// bad counts a malformed frame and returns how many there were within a minute: a new one begins with the first after the
+// last has passed.
+func (s *Session) bad(second int32) int {
+	const minute = 60
+	if s.malformed == 0 || second-s.badSince >= minute {
+		s.malformed, s.badSince = 0, second
+	}
+	s.malformed++
+	return int(s.malformed)
 }
 
 func (s *Session) reject(data []byte, rej *wire.Reject) {
@@ -251,12 +260,17 @@ func (s *Session) hello(h *wire.Hello) (fate string) {
 	if err := checkHello(h); err != nil {
 		return s.note(invalidHello, err.Error())
 	}
+	rec, ok := s.host.records.Record(s.device)
+	news := ok && rec.Clone().apply(h)
+	if news {
+		s.hellos = max(s.hellos, s.host.clock.Load()) + int64(helloEvery)
+	}
 	fate = fateTaken
+	// A device that says the same again is told the same again; its schemas are compiled already.
 	if err := s.host.commands.Announced(h.Commands); err != nil {
 		fate = s.note(invalidSchema, err.Error())
 	}
-	rec, ok := s.host.records.Record(s.device)
-	if !ok || !rec.Clone().apply(h) {
+	if !news {
 		return fate
 	}
 	for i := range h.Commands {

@@ -56,6 +56,7 @@ type hub struct {
 	url      string // ws://
 	handler  http.Handler
 	stop     func() error
+	now      func() time.Time // nil: the system's clock
 
 	conflicts *conflictLog
 }
@@ -96,7 +97,7 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 	for _, fn := range change {
 		fn(&o)
 	}
-	h := &hub{t: t, cfg: o.cfg, bus: o.bus, metrics: prometheus.NewRegistry(), log: newTelemetryLog(), commands: newCommandLog(), conflicts: &conflictLog{}}
+	h := &hub{t: t, cfg: o.cfg, now: o.now, bus: o.bus, metrics: prometheus.NewRegistry(), log: newTelemetryLog(), commands: newCommandLog(), conflicts: &conflictLog{}}
 	own := h.bus == nil
 	if own {
 		h.bus = openBus(t, t.TempDir())
@@ -186,10 +187,19 @@ func (h *hub) serve(handler http.Handler, ownBus bool) {
 // device makes a record and a token.
 func (h *hub) device(id string) (token string) {
 	h.t.Helper()
-	if _, err := h.records.Create(context.Background(), &devices.Record{ID: id}); err != nil {
+	return h.made(&devices.Record{ID: id})
+}
+
+// made makes a record, on the test's clock if there is one, and a token of its device.
+func (h *hub) made(rec *devices.Record) (token string) {
+	h.t.Helper()
+	if h.now != nil {
+		rec.Created = h.now()
+	}
+	if _, err := h.records.Create(context.Background(), rec); err != nil {
 		h.t.Fatal(err)
 	}
-	return h.token(id)
+	return h.token(rec.ID)
 }
 
 func (h *hub) token(id string) string {

@@ -97,8 +97,8 @@ func (r *Records) plan(in *Import) (*pending, error) {
 		return nil, err
 	}
 	rec.ID = in.ID
-	if rec.Created.IsZero() {
-		rec.Created = time.Now().UTC().Truncate(time.Millisecond)
+	if !ok {
+		rec.born(time.Now())
 	}
 	if err := errors.Join(rec.check(), rec.prepare(old)); err != nil {
 		return nil, err

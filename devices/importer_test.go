@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fairlead-hub/fairlead/devices"
 	"github.com/fairlead-hub/fairlead/internal/selector"
@@ -102,6 +103,53 @@ func TestImportIsIdempotent(t *testing.T) {
 	after, _ := one.Record("a")
 	if outcomes(got) != "sss" || before.Revision != after.Revision {
 		t.Fatalf("again: %s", outcomes(got))
+	}
+}
+
+// A record keeps the time that its import tells, since its tokens are as old; none is made in the future.
+func TestImportedCreated(t *testing.T) {
+	b := openBus(t, t.TempDir())
+	t.Cleanup(func() { b.Close() })
+	records := openRecords(t, b)
+	at := func(id string, created time.Time) devices.Import {
+		return devices.Import{ID: id, Apply: func(r *devices.Record, _ bool) error { r.Created = created; return nil }}
+	}
+	old, from := time.UnixMilli(1763832000123).UTC(), time.Now().Truncate(time.Millisecond)
+	all := []devices.Import{at("old", old), at("none", time.Time{}), at("ahead", time.Now().Add(time.Hour))}
+	if got := devices.NewImporter(records, b.JetStream()).Import(t.Context(), all); outcomes(got) != "mmm" {
+		t.Fatal(outcomes(got))
+	}
+	if rec, _ := records.Record("old"); !rec.Created.Equal(old) {
+		t.Errorf("old: made at %s, want %s", rec.Created, old)
+	}
+	for _, id := range []string{"none", "ahead"} {
+		if rec, _ := records.Record(id); rec.Created.Before(from) || rec.Created.After(time.Now()) {
+			t.Errorf("%s: made at %s, want now", id, rec.Created)
+		}
+	}
+}
+
+// A token may be dated ahead, to when the record was made by a faster clock: a revocation reaches it, and never goes back.
+func TestRevocationReachesTokensDatedAhead(t *testing.T) {
+	b := openBus(t, t.TempDir())
+	t.Cleanup(func() { b.Close() })
+	records := openRecords(t, b)
+	rec, err := records.Create(t.Context(), &devices.Record{ID: "pump-7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		dated := rec.TokensFrom()
+		if rec, err = records.Revoke(t.Context(), "pump-7", rec.Created.Add(-time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if !dated.Before(rec.TokensNotBefore) {
+			t.Fatalf("a token of %s is good still: revoked are those before %s", dated, rec.TokensNotBefore)
+		}
+	}
+	now := rec.Created.Add(time.Hour)
+	if rec, err = records.Revoke(t.Context(), "pump-7", now); err != nil || !rec.TokensNotBefore.Equal(now) {
+		t.Fatal(rec, err)
 	}
 }
 

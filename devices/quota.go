@@ -16,6 +16,10 @@ const (
 	mostPause  = time.Second
 	// quotaRetry is when a device that was sent away for its rates may come back.
 	quotaRetry = 15 * time.Second
+	// A hello that changes something costs a durable write, and schemas to compile. A device may say one so often, and is
+	// held back once it is further ahead than the burst: one that finds its parts one after the other is not.
+	helloEvery = 10 * time.Second
+	helloBurst = 3 * helloEvery
 )
 
 // rates are what one device may send in a second; 0 is any number.
@@ -71,6 +75,21 @@ func (s *Session) meter(now int64) {
 		return
 	}
 	s.pause(min(max(time.Duration(ahead-quotaBurst), leastPause), mostPause))
+}
+
+// meterHellos holds the session back if its device changes what it says of itself too often. The newest hello counts by
+// then, so none is lost if the session ends meanwhile.
+func (s *Session) meterHellos() {
+	for first := true; !s.ending(); first = false {
+		ahead := time.Duration(s.hellos-s.host.clock.Load()) - helloBurst
+		if ahead <= 0 {
+			return
+		}
+		if first {
+			s.host.metrics.slowed.Inc()
+		}
+		s.pause(min(max(ahead, leastPause), mostPause))
+	}
 }
 
 // wholeSecond is the registry's clock in seconds, rounded up, so that it is never zero: a session keeps small what need

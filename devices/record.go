@@ -86,6 +86,23 @@ func (r *Record) Clone() *Record {
 	return &c
 }
 
+// born sets when the record was made: now, unless an import says when. No record is made in the future: until then no
+// token would be good for the device. Tokens are dated to the millisecond, and so are records.
+func (r *Record) born(now time.Time) {
+	if r.Created.IsZero() || r.Created.After(now) {
+		r.Created = now.UTC()
+	}
+	r.Created = r.Created.Truncate(time.Millisecond)
+}
+
+// TokensFrom is from when on tokens are good for the device.
+func (r *Record) TokensFrom() time.Time {
+	if r.TokensNotBefore.After(r.Created) {
+		return r.TokensNotBefore
+	}
+	return r.Created
+}
+
 // Spec returns what the device announced of a command.
 func (r *Record) Spec(command string) (spec wire.CommandSpec, known bool) {
 	for _, c := range r.Commands {

@@ -15,9 +15,7 @@ import (
 // Create stores a new record. It fails with ErrExists or ErrInvalid.
 func (r *Records) Create(ctx context.Context, rec *Record) (*Record, error) {
 	rec = rec.Clone()
-	if rec.Created.IsZero() {
-		rec.Created = time.Now().UTC().Truncate(time.Millisecond)
-	}
+	rec.born(time.Now())
 	if err := errors.Join(rec.check(), rec.prepare(nil)); err != nil {
 		return nil, fmt.Errorf("create device: %w", err)
 	}
@@ -149,10 +147,15 @@ func (r *Records) Delete(ctx context.Context, id string, revision uint64) error 
 	return nil
 }
 
-// Revoke makes every token of the device that was issued before now worthless.
+// Revoke makes every token of the device that was issued before now worthless, and those that were dated ahead, to when
+// the record was made or its tokens were revoked.
 func (r *Records) Revoke(ctx context.Context, id string, now time.Time) (*Record, error) {
 	return r.Update(ctx, id, 0, func(rec *Record) (bool, error) {
-		rec.TokensNotBefore = now.UTC().Truncate(time.Millisecond)
+		at, least := now.UTC().Truncate(time.Millisecond), rec.TokensFrom().Add(time.Millisecond)
+		if at.Before(least) {
+			at = least
+		}
+		rec.TokensNotBefore = at
 		return true, nil
 	})
 }

@@ -268,7 +268,9 @@ func (r *Records) Account(device string) (auth.Account, bool) {
 	if !ok {
 		return auth.Account{}, false
 	}
-	return auth.Account{Disabled: rec.Disabled, Pending: rec.Pending, NotBefore: rec.TokensNotBefore, Keys: rec.keys}, true
+	return auth.Account{
+		Disabled: rec.Disabled, Pending: rec.Pending, Created: rec.Created, NotBefore: rec.TokensNotBefore, Keys: rec.keys,
+	}, true
 }
 
 func (r *Record) key() string {

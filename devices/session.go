@@ -42,10 +42,12 @@ type Session struct {
 	lastSeq   uint64
 	labels    map[string]string // that source was opened with
 	checked   uint64            // the state of the records that labels were compared with
-	malformed int32
-	slowed    int32 // since when the device is held back, again and again, by wholeSecond; 0: it is not
+	malformed int32             // frames within a minute from badSince on
+	badSince  int32             // by wholeSecond
+	slowed    int32             // since when the device is held back, again and again, by wholeSecond; 0: it is not
 	pings     pingBudget
 	quota     quota
+	hellos    int64 // when so many changed hellos would have come at their rate, on the registry's clock
 
 	mu      sync.Mutex // guards all below
 	out     outbox

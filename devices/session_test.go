@@ -161,6 +161,112 @@ func TestTooManyMalformedFrames(t *testing.T) {
 	c.wantClose(devices.CloseMalformed)
 }
 
+// Bad frames count for a minute, and good ones between them do not make up for them.
+func TestMalformedFramesWithinAMinute(t *testing.T) {
+	clock := newStopped()
+	h := startHub(t, func(o *options) { o.now = clock.now; o.cfg.Devices.Heartbeat = 100 * time.Hour })
+	c := h.connect(h.device("pump-7"))
+	seq := 0
+	malformed := func() {
+		t.Helper()
+		c.send(`{"type":`)
+		if _, ok := c.read().(*wire.Reject); !ok {
+			t.Fatal("no reject")
+		}
+		seq++
+		c.send(point(seq))
+		c.wantAck(uint64(seq))
+	}
+	for range 3 { // three minutes, each with as many as may be
+		for range h.cfg.Devices.MalformedLimit {
+			malformed()
+		}
+		clock.advance(61 * time.Second)
+		eventually(t, "the hub looks at its clock", func() bool { return h.registry.Clocked(clock.now()) })
+	}
+	for range h.cfg.Devices.MalformedLimit {
+		malformed()
+	}
+	c.send(`{"type":`)
+	c.wantClose(devices.CloseMalformed)
+}
+
+// Pings are counted by a clock that nobody sets.
+func TestPingsAreCountedByTheRegistrysClock(t *testing.T) {
+	clock := newStopped()
+	h := startHub(t, func(o *options) { o.now = clock.now; o.cfg.Devices.Heartbeat = 100 * time.Hour })
+	c := h.connect(h.device("pump-7"))
+	burst := func(seq int) {
+		t.Helper()
+		for range 20 {
+			if err := c.ws.WriteControl(websocket.PingMessage, []byte("x"), time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.send(point(seq))
+		c.wantAck(uint64(seq)) // the pings before it were taken
+	}
+	for seq := 1; seq <= 3; seq++ {
+		burst(seq)
+		clock.advance(2 * time.Second)
+		eventually(t, "the hub looks at its clock", func() bool { return h.registry.Clocked(clock.now()) })
+	}
+	burst(4)
+	_ = c.ws.WriteControl(websocket.PingMessage, []byte("x"), time.Now().Add(patience))
+	c.wantClose(devices.CloseQuota)
+}
+
+// A device that says something else of itself again and again is slowed down; nothing that it says is lost. One that repeats
+// itself is not.
+func TestChangedHellosAreSlowedDown(t *testing.T) {
+	const hellos = 12
+	for name, changes := range map[string]bool{"changes": true, "repeats": false} {
+		t.Run(name, func(t *testing.T) {
+			clock := newStopped()
+			h := startHub(t, func(o *options) { o.now = clock.now; o.cfg.Devices.Heartbeat = 100 * time.Hour })
+			c := h.connect(h.device("pump-7"))
+			first := h.revision("pump-7")
+			for i := range hellos {
+				n := 0
+				if changes {
+					n = i
+				}
+				c.send(fmt.Sprintf(`{"type":"hello","firmware":"1.%d","commands":[{"name":"c","params":{"title":"%d"}}]}`, n, n))
+			}
+			c.send(point(1))
+			if !changes {
+				c.wantAck(1)
+				if n := h.metric("fairlead_devices_slowed_total"); n != 0 || h.revision("pump-7") != first+1 {
+					t.Fatalf("slowed %v times, %d writes", n, h.revision("pump-7")-first)
+				}
+				return
+			}
+			eventually(t, "the device is held back", func() bool { return h.metric("fairlead_devices_slowed_total") == 1 })
+			if n := int(h.revision("pump-7") - first); n != devices.HellosAtOnce || h.commands.announcements() != devices.HellosAtOnce || h.log.count() != 0 {
+				t.Errorf("%d changes written and %d compiled at once, %d frames behind them taken", n, h.commands.announcements(), h.log.count())
+			}
+			eventually(t, "all is taken in time", func() bool {
+				clock.advance(time.Second)
+				return h.log.count() == 1
+			})
+			c.wantAck(1)
+			rec, _ := h.records.Record("pump-7")
+			if want := fmt.Sprintf("1.%d", hellos-1); rec.Firmware != want {
+				t.Errorf("firmware %s, want %s", rec.Firmware, want)
+			}
+		})
+	}
+}
+
+func (h *hub) revision(id string) uint64 {
+	h.t.Helper()
+	rec, ok := h.records.Record(id)
+	if !ok {
+		h.t.Fatal(id + " has no record")
+	}
+	return rec.Revision
+}
+
 func TestSeqMustIncrease(t *testing.T) {
 	h := startHub(t)
 	c := h.connect(h.device("pump-7"))

@@ -1,7 +1,6 @@
 package devices_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -23,10 +22,7 @@ func listening(clock interface{ now() time.Time }) func(*options) {
 // expecting makes a device whose record says how often it sends.
 func (h *hub) expecting(id string, every time.Duration, labels map[string]string) (token string) {
 	h.t.Helper()
-	if _, err := h.records.Create(context.Background(), &devices.Record{ID: id, ExpectEvery: every, Labels: labels}); err != nil {
-		h.t.Fatal(err)
-	}
-	return h.token(id)
+	return h.made(&devices.Record{ID: id, ExpectEvery: every, Labels: labels})
 }
 
 func (h *hub) wantSilent(ids ...string) {

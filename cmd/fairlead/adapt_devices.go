@@ -137,7 +137,7 @@ func (f fleet) Create(ctx context.Context, d api.NewDevice) (api.Device, string,
 	if len(d.Keys) > 0 {
 		return f.device(made), "", nil
 	}
-	token, _, err := f.minter.Mint(d.ID, 0)
+	token, _, err := f.minter.MintFrom(d.ID, 0, made.TokensFrom())
 	return f.device(made), token, err
 }
 
@@ -213,10 +213,11 @@ func (f fleet) Delete(ctx context.Context, id string) error {
 }
 
 func (f fleet) MintToken(_ context.Context, id string, ttl time.Duration) (string, time.Time, error) {
-	if _, ok := f.records.Record(id); !ok {
+	rec, ok := f.records.Record(id)
+	if !ok {
 		return "", time.Time{}, api.ErrDeviceNotFound
 	}
-	return f.minter.Mint(id, ttl)
+	return f.minter.MintFrom(id, ttl, rec.TokensFrom())
 }
 
 func (f fleet) RevokeTokens(ctx context.Context, id string) error {

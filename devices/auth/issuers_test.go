@@ -224,6 +224,23 @@ func TestTokensOfAnIssuer(t *testing.T) {
 	}
 }
 
+// An issuer's clock may be behind the hub's by the skew, and tell whole seconds; a token older than that was another device's.
+func TestIssuedBeforeTheRecord(t *testing.T) {
+	l := newLogin(t)
+	ed, _ := newKeys()
+	l.publish("k", ed)
+	b, _ := issuedBench(t, l)
+	old, undated := l.token("k", b.issued()), l.token("k", b.issued("iat", nil))
+	b.eventually(old, "")
+	b.want(undated, "")
+	issued := time.Unix(b.now.Unix(), 0)
+	b.accounts.set("pump-7", auth.Account{Created: issued.Add(b.cfg.Skew)})
+	b.want(old, "")
+	b.accounts.set("pump-7", auth.Account{Created: issued.Add(b.cfg.Skew + time.Millisecond)})
+	b.want(old, auth.Revoked)
+	b.want(undated, "")
+}
+
 func refusalOf(t *testing.T, b *bench, token string) *auth.Refusal {
 	t.Helper()
 	_, err := b.verifier.Verify(token)

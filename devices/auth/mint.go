@@ -33,6 +33,12 @@ func NewMinter(keys *HubKeys, cfg configs.Auth, now func() time.Time) *Minter {
 
 // Mint returns a token for a device, and when it expires. A ttl of zero is the configured one.
 func (m *Minter) Mint(device string, ttl time.Duration) (string, time.Time, error) {
+	return m.MintFrom(device, ttl, time.Time{})
+}
+
+// MintFrom is Mint, with a token that is dated from at the earliest: when the device's record was made, or its tokens
+// revoked, by a node whose clock is ahead of this one's.
+func (m *Minter) MintFrom(device string, ttl time.Duration, from time.Time) (string, time.Time, error) {
 	if err := wire.CheckID(device); err != nil {
 		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 	}
@@ -43,6 +49,9 @@ func (m *Minter) Mint(device string, ttl time.Duration) (string, time.Time, erro
 		return "", time.Time{}, errors.New("mint token: ttl is under a second")
 	}
 	now := m.now()
+	if now.Before(from) {
+		now = from
+	}
 	expires := now.Add(ttl).Truncate(time.Second)
 	s, err := m.keys.Sign(Type, jwt.MapClaims{
 		"iss": m.cfg.Issuer, "aud": m.cfg.Audience, "sub": device, "jti": rand.Text(),

@@ -24,6 +24,7 @@ const maxSkew = 10 * time.Minute
 type Account struct {
 	Disabled  bool
 	Pending   bool      // enrolled, and not approved yet
+	Created   time.Time // tokens issued earlier were an older device's of this id
 	NotBefore time.Time // tokens issued earlier are revoked; zero: none are
 	Keys      []*PublicKey
 }
@@ -164,7 +165,7 @@ func (v *Verifier) verify(raw string) (*Claims, error) {
 	if t.claims.hasNbf {
 		c.notBefore = time.UnixMilli(t.claims.NotBefore)
 	}
-	if rej := checkAccount(c, account, known); rej != nil {
+	if rej := v.checkAccount(c, account, known); rej != nil {
 		return nil, rej
 	}
 	return c, nil
@@ -292,7 +293,7 @@ func deviceKey(h header, own []*PublicKey) (*PublicKey, error) {
 	return nil, refuse(UnknownKey, "kid is not a key of the device")
 }
 
-func checkAccount(c *Claims, a Account, known bool) *Refusal {
+func (v *Verifier) checkAccount(c *Claims, a Account, known bool) *Refusal {
 	r := &Refusal{Device: c.Device}
 	switch {
 	case !known:
@@ -303,10 +304,32 @@ func checkAccount(c *Claims, a Account, known bool) *Refusal {
 		r.Code, r.Detail = Pending, "the device waits for an operator's approval"
 	case !a.NotBefore.IsZero() && c.IssuedAt.Before(a.NotBefore):
 		r.Code, r.Detail = Revoked, "the device's tokens were revoked; get a new one"
+	case v.precedes(c, a):
+		r.Code, r.Detail = Revoked, "the token is older than the device's record; get a new one"
 	default:
 		return nil
 	}
 	return r
+}
+
+// leastForeign is what an issuer's iat may lie behind whatever the skew: most tell whole seconds.
+const leastForeign = time.Second
+
+// precedes reports whether a token is older than the device's record. Then it was issued to a device that had this id
+// before and was deleted, and with its record went what revoked it.
+//
+// The hub's own tokens get no allowance for clocks. They need none: MintFrom dates no token before its record, whichever
+// node mints it. With one, a token that was revoked in the last minute would be good again once the device is made anew. An
+// issuer knows no records and has a clock of its own, so the first token that it gives a new device may look older by the
+// skew. A device's own token was signed with a key that stands in this very record, and may have no iat.
+func (v *Verifier) precedes(c *Claims, a Account) bool {
+	switch {
+	case c.ByHub:
+		return c.IssuedAt.Before(a.Created)
+	case c.issuer != nil && !c.IssuedAt.IsZero():
+		return c.IssuedAt.Before(a.Created.Add(-max(v.cfg.Skew, leastForeign)))
+	}
+	return false
 }
 
 // recheck says whether a token that was good is still good: its time, its key and the device's record.
@@ -316,7 +339,7 @@ func (v *Verifier) recheck(c *Claims) error {
 		return refuse(Expired, "not valid now")
 	}
 	account, known := v.accounts.Account(c.Device)
-	if rej := checkAccount(c, account, known); rej != nil {
+	if rej := v.checkAccount(c, account, known); rej != nil {
 		return rej
 	}
 	if !v.holds(c, account) {
@@ -340,7 +363,7 @@ func (v *Verifier) holds(c *Claims, a Account) bool {
 // Still reports why a token that was good at connect is not good any more, apart from its expiry; nil if it is.
 func (v *Verifier) Still(c *Claims) error {
 	account, known := v.accounts.Account(c.Device)
-	if rej := checkAccount(c, account, known); rej != nil {
+	if rej := v.checkAccount(c, account, known); rej != nil {
 		return rej
 	}
 	if v.holds(c, account) {

@@ -257,6 +257,42 @@ func TestRecordDecides(t *testing.T) {
 	b.want(stranger, auth.UnknownDevice)
 }
 
+// A token of the hub is good from the very millisecond on in which the device's record was made, and no token is from
+// before that, also if it was verified before. A device's own is held to its key alone.
+func TestTokensOlderThanTheRecord(t *testing.T) {
+	b := newBench(t)
+	account, _ := b.accounts.Account("pump-7")
+	created := func(ago time.Duration) {
+		account.Created = b.now.Add(-ago)
+		b.accounts.set("pump-7", account)
+	}
+	minted, _, err := b.minter.Mint("pump-7", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := b.sign(claimSet{"alg": "EdDSA", "kid": "ed"}, with(b.good(), "iat", nil))
+	created(0)
+	b.want(minted, "")
+	created(-time.Millisecond)
+	b.want(minted, auth.Revoked)
+	b.want(own, "")
+	// A node whose clock is behind that of the node that made the record mints what is good all the same.
+	ahead, expires, err := b.minter.MintFrom("pump-7", time.Hour, account.Created)
+	if err != nil || !expires.Equal(account.Created.Add(time.Hour).Truncate(time.Second)) {
+		t.Fatal(expires, err)
+	}
+	b.want(ahead, "")
+	// One whose clock is ahead dates as its clock says.
+	created(time.Hour)
+	b.now = b.now.Add(time.Second)
+	late, _, err := b.minter.MintFrom("pump-7", time.Hour, account.Created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created(time.Millisecond)
+	b.want(late, "")
+}
+
 func TestRefusalsDoNotTellWhichDevicesExist(t *testing.T) {
 	b := newBench(t)
 	_, other, _ := ed25519.GenerateKey(rand.Reader)
