@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -119,3 +121,12 @@ func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread, usual
 
 // Next says how long the next one waits.
 func (p *Pace) Next(now time.Time, behind int) time.Duration { return p.p.next(now, behind) }
+
+// MessageTime is the longest a message may take.
+const MessageTime = messageTime
+
+// NewSocket is what a session reads from conn through.
+func NewSocket(conn net.Conn) io.Reader { return &socket{Conn: conn} }
+
+// Dribbled reports whether reading ended because a message took too long.
+func Dribbled(err error) bool { return errors.Is(err, errDribble) }
