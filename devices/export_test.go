@@ -85,6 +85,23 @@ func Unhurried(turns int) *Turnstile {
 	return t
 }
 
+// AnswerStall is how long a client may leave a piece of an answer unread.
+const AnswerStall = answerStall
+
+// Stalling is a turnstile whose clients may leave a piece of an answer unread for so long.
+func Stalling(stall time.Duration) *Turnstile {
+	t := NewTurnstile(1)
+	t.stall = stall
+	return t
+}
+
+// Through is a connection that is through a turnstile.
+func Through(conn net.Conn) net.Conn {
+	c := &turnConn{Conn: conn, stile: NewTurnstile(1)}
+	c.open.Store(true)
+	return c
+}
+
 // Crowd is from how many on nobody more is let in.
 const Crowd = crowd
 
