@@ -207,13 +207,15 @@ func (s *socket) arm() {
 	_ = s.SetReadDeadline(time.Now().Add(messageTime)) // fails only on a closed socket, and then reading fails too
 }
 
-// abort closes the connection without blocking: TLS would first try to say goodbye to a device that may not read.
-func (s *socket) abort() {
-	if t, ok := s.Conn.(*tls.Conn); ok {
-		t.NetConn().Close()
-		return
+// abort closes the connection without blocking.
+func (s *socket) abort() { hangUp(s.Conn) }
+
+// hangUp closes a connection without blocking: TLS would first try to say goodbye to a peer that may not read.
+func hangUp(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
 	}
-	s.Close()
+	c.Close()
 }
 
 // Write takes what the WebSocket library wants to write: first the answer to the handshake, which waits for the

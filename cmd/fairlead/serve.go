@@ -125,7 +125,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.turnstile.Context, h.connState)})
 	if enc.acme != nil {
 		checks = append(checks, check{"certificate", enc.acme.healthy})
-		more, err := enc.acme.stages(front.Addr().String())
+		more, err := enc.acme.stages(front.Addr().String(), h.gate.ConnState)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
@@ -249,7 +249,7 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 }
 
 // room is how many more connections the front listener may hold.
-func (h *hub) room() int { return h.registry.Room() - h.gate.Pending() }
+func (h *hub) room() int { return h.registry.Room() - h.gate.Open() }
 
 // connState tells who watches over the front listener's connections.
 func (h *hub) connState(c net.Conn, s http.ConnState) {
