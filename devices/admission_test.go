@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,10 +119,17 @@ func TestConnectsOfTheNodeAreBounded(t *testing.T) {
 // gated is a server behind a gate.
 func gated(t *testing.T, change func(*configs.Devices)) (addr string, metric func(string) float64) {
 	t.Helper()
+	addr, _, metric = roomFor(t, change, nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	return addr, metric
+}
+
+// roomFor is a server behind a gate with room for so many connections.
+func roomFor(t *testing.T, change func(*configs.Devices), room func() int, serve http.HandlerFunc) (addr string, g *devices.Gate, metric func(string) float64) {
+	t.Helper()
 	cfg := configs.Default().Devices
 	change(&cfg)
 	reg := prometheus.NewRegistry()
-	g, err := devices.NewGate(cfg, reg)
+	g, err := devices.NewGate(cfg, reg, room)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +138,7 @@ func gated(t *testing.T, change func(*configs.Devices)) (addr string, metric fun
 		t.Fatal(err)
 	}
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), ReadHeaderTimeout: patience,
-		ConnState: g.ConnState,
+		Handler: serve, ReadHeaderTimeout: patience, ConnState: g.ConnState,
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })
@@ -140,7 +147,7 @@ func gated(t *testing.T, change func(*configs.Devices)) (addr string, metric fun
 		wg.Wait()
 	})
 	h := &hub{t: t, metrics: reg}
-	return l.Addr().String(), func(name string) float64 { return h.metric(name) }
+	return l.Addr().String(), g, func(name string) float64 { return h.metric(name) }
 }
 
 func open(t *testing.T, addr string) net.Conn {
@@ -216,5 +223,84 @@ func TestTooManyPendingWait(t *testing.T) {
 	}
 	if err := ask(t, second); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestIdleConnectionsGiveWay answers who comes although others hold all the room between two requests.
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	const room, comers = 4, 20
+	answer := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	same := func(*configs.Devices) {}
+	addr, g, metric := roomFor(t, same, func() int { return room }, answer)
+	for range comers {
+		if err := ask(t, open(t, addr)); err != nil {
+			t.Fatal(err)
+		}
+		if n := g.Open(); n > room {
+			t.Fatalf("%d are open, %d may", n, room)
+		}
+	}
+	eventually(t, "no more are closed than have to be", func() bool {
+		return metric("fairlead_devices_idle_closed_total") == comers-room && g.Open() == room
+	})
+	// With room for all, nobody is closed: the negative control.
+	addr, g, _ = roomFor(t, same, func() int { return comers }, answer)
+	var all []net.Conn
+	for range comers {
+		all = append(all, open(t, addr))
+		if err := ask(t, all[len(all)-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range all {
+		if err := ask(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.Open(); n != comers {
+		t.Fatalf("%d are open, want %d", n, comers)
+	}
+}
+
+// TestWorkIsNotCutOffForRoom leaves who comes outside while all room is of requests under way, and of sessions.
+func TestWorkIsNotCutOffForRoom(t *testing.T) {
+	finish := make(chan struct{})
+	began := make(chan struct{}, 2) // requests
+	var taken atomic.Int64          // by a session
+	addr, g, metric := roomFor(t, func(*configs.Devices) {}, func() int { return 2 - int(taken.Load()) }, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/session" {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			taken.Add(1)
+			t.Cleanup(func() { conn.Close() })
+			return
+		}
+		began <- struct{}{}
+		<-finish
+		w.WriteHeader(http.StatusNoContent)
+	})
+	if _, err := io.WriteString(open(t, addr), get("/session")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a session is none of the others", func() bool { return taken.Load() == 1 && g.Open() == 0 })
+	answered := make(chan error, 2)
+	first, second := open(t, addr), open(t, addr)
+	go func() { answered <- ask(t, first) }()
+	<-began
+	go func() { answered <- ask(t, second) }()
+	eventually(t, "the other waits", func() bool { return metric("fairlead_devices_crowded_total") == 1 })
+	select {
+	case err := <-answered:
+		t.Fatalf("answered while there was no room: %v", err)
+	default:
+	}
+	close(finish)
+	for range 2 {
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -86,6 +88,23 @@ func Unhurried(turns int) *Turnstile {
 	return t
 }
 
+// AnswerStall is how long a client may leave a piece of an answer unread.
+const AnswerStall = answerStall
+
+// Stalling is a turnstile whose clients may leave a piece of an answer unread for so long.
+func Stalling(stall time.Duration) *Turnstile {
+	t := NewTurnstile(1)
+	t.stall = stall
+	return t
+}
+
+// Through is a connection that is through a turnstile.
+func Through(conn net.Conn) net.Conn {
+	c := &turnConn{Conn: conn, stile: NewTurnstile(1)}
+	c.open.Store(true)
+	return c
+}
+
 // Crowd is from how many on nobody more is let in.
 const Crowd = crowd
 
@@ -122,3 +141,12 @@ func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread, usual
 
 // Next says how long the next one waits.
 func (p *Pace) Next(now time.Time, behind int) time.Duration { return p.p.next(now, behind) }
+
+// MessageTime is the longest a message may take.
+const MessageTime = messageTime
+
+// NewSocket is what a session reads from conn through.
+func NewSocket(conn net.Conn) io.Reader { return &socket{Conn: conn} }
+
+// Dribbled reports whether reading ended because a message took too long.
+func Dribbled(err error) bool { return errors.Is(err, errDribble) }

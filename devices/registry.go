@@ -39,6 +39,7 @@ type Registry struct {
 	now      func() time.Time
 	started  time.Time
 	most     int64
+	files    int64 // connections that may be open
 	rates    rates
 	expects  []expectRule
 
@@ -79,7 +80,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	if o.Turns == nil {
 		o.Turns = NewTurnstile(runtime.GOMAXPROCS(0))
 	}
-	most, err := sessionLimit(o.Config.MaxSessions)
+	files, err := filesOf(o.Config.MaxSessions)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	r := &Registry{
 		rates: ratesOf(&o.Config), expects: expects, stile: o.Turns,
 		cfg: o.Config, node: o.Node, records: o.Records, presence: o.Presence, verifier: o.Verifier, log: o.Log,
-		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(most), tracers: make(map[string]*tracer),
+		metrics: newMetrics(o.Metrics), now: o.Now, started: o.Now(), most: int64(files.sessions), files: int64(files.connections), tracers: make(map[string]*tracer),
 	}
 	for i := range r.shards {
 		r.shards[i].m = make(map[string]*Session)
@@ -109,8 +110,8 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 // MaxSessions is how many sessions this node takes.
 func (r *Registry) MaxSessions() int { return int(r.most) }
 
-// Room is how many more sessions this node takes.
-func (r *Registry) Room() int { return int(r.most - r.seats.Load()) }
+// Room is how many connections may be open beside the sessions.
+func (r *Registry) Room() int { return int(r.files - r.seats.Load()) }
 
 // Len is the number of live sessions.
 func (r *Registry) Len() int {

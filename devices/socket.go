@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// messageTime is the longest a message may take from its first to its last byte.
+	// messageTime is the longest a message may take from its first to its last byte, not counting what the hub itself
+	// holds it up.
 	messageTime = 10 * time.Second
 	readBuffer  = 4 << 10
 	// ownReadBuffer is for sockets that cannot be waited on without a buffer.
@@ -41,6 +42,7 @@ type socket struct {
 	// owned by read
 	br     bufio.Reader // the WebSocket reader's; without a buffer while idle
 	walk   walker
+	begun  bool // a message has begun that has no deadline yet
 	armed  bool // a read deadline is set
 	probed bool
 
@@ -165,6 +167,7 @@ func (s *socket) probe(fd uintptr) bool {
 // Read reads from the connection for the WebSocket reader. A deadline is only set while a message is incomplete, so
 // that the usual frame, read in one piece, costs none.
 func (s *socket) Read(p []byte) (int, error) {
+	s.arm()
 	n, err := s.Conn.Read(p)
 	if n > 0 {
 		if errors.Is(err, errDry) {
@@ -182,24 +185,37 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// bound notes that a message has begun, or takes the deadline back once none is incomplete.
 func (s *socket) bound(ended bool) {
 	switch incomplete := s.walk.incomplete(); {
 	case incomplete && (ended || !s.armed):
-		s.armed = true
-		_ = s.SetReadDeadline(time.Now().Add(messageTime)) // fails only on a closed socket, and then reading fails too
+		s.begun = true
 	case !incomplete && s.armed:
 		s.armed = false
-		_ = s.SetReadDeadline(time.Time{})
+		_ = s.SetReadDeadline(time.Time{}) // fails only on a closed socket, and then reading fails too
 	}
 }
 
-// abort closes the connection without blocking: TLS would first try to say goodbye to a device that may not read.
-func (s *socket) abort() {
-	if t, ok := s.Conn.(*tls.Conn); ok {
-		t.NetConn().Close()
+// arm sets the deadline of a message that has begun. Its time counts from when the rest is wanted: between two reads the
+// hub handles the messages before it, and is held up by its log, or holds the device back. A deadline that passed
+// meanwhile would end the session of a device whose bytes have long been there.
+func (s *socket) arm() {
+	if !s.begun {
 		return
 	}
-	s.Close()
+	s.begun, s.armed = false, true
+	_ = s.SetReadDeadline(time.Now().Add(messageTime)) // fails only on a closed socket, and then reading fails too
+}
+
+// abort closes the connection without blocking.
+func (s *socket) abort() { hangUp(s.Conn) }
+
+// hangUp closes a connection without blocking: TLS would first try to say goodbye to a peer that may not read.
+func hangUp(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
 }
 
 // Write takes what the WebSocket library wants to write: first the answer to the handshake, which waits for the

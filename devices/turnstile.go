@@ -18,6 +18,7 @@ import (
 type Turnstile struct {
 	// static
 	lapse time.Duration
+	stall time.Duration // of answers
 	turns int
 
 	lobby atomic.Pointer[lobby]
@@ -42,12 +43,16 @@ const (
 	turnLapse = 100 * time.Millisecond
 	// crowd is how many with a handshake to do may wait before nobody more is let in.
 	crowd = 64
+	// answerStall is how long a client may leave a piece of an answer unread. A whole answer may take longer: a page or an
+	// export over a slow line, or one that waits for something to tell.
+	answerStall = 30 * time.Second
+	answerPiece = 64 << 10
 )
 
 // NewTurnstile returns a turnstile of so many turns, usually one for each processor of the machine. With fewer, processors
 // stand idle while a turn is handed on; with more, who is connected waits longer.
 func NewTurnstile(turns int) *Turnstile {
-	return &Turnstile{lapse: turnLapse, turns: turns, free: turns}
+	return &Turnstile{lapse: turnLapse, stall: answerStall, turns: turns, free: turns}
 }
 
 // turn is one go through the turnstile.
@@ -202,7 +207,7 @@ type turnConn struct {
 	open            atomic.Bool  // through: reads need no turn any more
 	begun           bool         // owned by who reads
 	dry             bool         // reads find nothing; owned by who reads
-	readBy, writeBy atomic.Int64 // deadlines, Unix nanoseconds; 0: none
+	readBy, writeBy atomic.Int64 // deadlines that were asked for, Unix nanoseconds; 0: none
 }
 
 // errDry answers a read that is not to wait. TLS takes it as temporary, and goes on at the next read where it was.
@@ -235,6 +240,23 @@ func (c *turnConn) Read(p []byte) (int, error) {
 		c.extend(time.Since(came))
 	}
 	return n, err
+}
+
+// Write writes, and never without a deadline: the server sets none for its answers, and who asks again and again and reads
+// nothing would hold the connection and its goroutine for good. A deadline that somebody has set stays.
+func (c *turnConn) Write(p []byte) (n int, err error) {
+	for c.writeBy.Load() == 0 {
+		piece := p[n:min(len(p), n+answerPiece)]
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.stile.stall)); err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(piece)
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+	m, err := c.Conn.Write(p[n:])
+	return n + m, err
 }
 
 // extend leaves a client the time that it waited for its turn: deadlines are against slow clients, and it was not slow.

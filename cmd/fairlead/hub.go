@@ -253,7 +253,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 		return err
 	}
 	h.turnstile = devices.NewTurnstile(cmp.Or(h.cfg.Devices.ConnectTurns, h.processors))
-	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg); err != nil {
+	if h.gate, err = devices.NewGate(h.cfg.Devices, h.reg, func() int { return h.registry.Room() }); err != nil {
 		return err
 	}
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{

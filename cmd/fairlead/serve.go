@@ -125,7 +125,7 @@ func serve(ctx context.Context, cfg configs.Config, log *slog.Logger, up func(co
 	stages := append(h.stages(), stage{name: "listener", run: serveHTTP(front, h.handlerFor(cfg), log, h.turnstile.Context, h.connState)})
 	if enc.acme != nil {
 		checks = append(checks, check{"certificate", enc.acme.healthy})
-		more, err := enc.acme.stages(front.Addr().String())
+		more, err := enc.acme.stages(front.Addr().String(), h.gate.ConnState)
 		if err != nil {
 			return errors.Join(err, h.close())
 		}
@@ -249,7 +249,7 @@ func (h *hub) handlerFor(cfg configs.Config) http.Handler {
 }
 
 // room is how many more connections the front listener may hold.
-func (h *hub) room() int { return h.registry.Room() - h.gate.Pending() }
+func (h *hub) room() int { return h.registry.Room() - h.gate.Open() }
 
 // connState tells who watches over the front listener's connections.
 func (h *hub) connState(c net.Conn, s http.ConnState) {
@@ -287,7 +287,24 @@ const (
 	idleTimeout   = 2 * time.Minute
 	headerBytes   = 16 << 10
 	closeTimeout  = 5 * time.Second
+	// bodyTimeout bounds bodies that no handler reads. The server waits for their end before it answers, so that it finds the
+	// next request. Who reads a body sets a bound of its own.
+	bodyTimeout = 10 * time.Second
+	// answerTimeout bounds answers of listeners whose answers are all short. The front listener's may take long, such as
+	// those that wait for a command: there the turnstile bounds each piece.
+	answerTimeout = 30 * time.Second
 )
+
+// boundBodies has bodies end in time. A request without one has no deadline: it would end a long wait, since the server
+// reads on meanwhile to see whether the client is still there.
+func boundBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // fails only on a closed socket
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // serveHTTP serves until its context ends. begin and state, if not nil, hear of the listener's connections.
 func serveHTTP(
@@ -296,8 +313,11 @@ func serveHTTP(
 ) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
-			Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
+			Handler: boundBodies(handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: begin, ConnState: state,
+		}
+		if begin == nil { // no turnstile
+			srv.WriteTimeout = answerTimeout
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(ln) }()

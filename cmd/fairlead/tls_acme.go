@@ -170,8 +170,8 @@ func (a *acmeCerts) healthy() error {
 	return errors.Join(errs...)
 }
 
-// stages are what runs beside the listener.
-func (a *acmeCerts) stages(listener string) ([]stage, error) {
+// stages are what runs beside the listener. state hears of the connections of theirs.
+func (a *acmeCerts) stages(listener string, state func(net.Conn, http.ConnState)) ([]stage, error) {
 	out := []stage{{name: "acme", run: a.run}}
 	if a.http == "" {
 		return out, nil
@@ -188,7 +188,7 @@ func (a *acmeCerts) stages(listener string) ([]stage, error) {
 		}
 		answers.ServeHTTP(w, r)
 	})
-	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil, nil)}}, out...), nil
+	return append([]stage{{name: "acme http", run: serveHTTP(ln, challenges, a.log, nil, state)}}, out...), nil
 }
 
 // redirect sends a browser to the listener, by a name that is ours.

@@ -14,7 +14,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -491,6 +493,43 @@ func TestEnrollAddressesAreLimited(t *testing.T) {
 	other := netip.MustParseAddr("192.0.2.7") // another one, behind the same proxy
 	n.peer.Store(&other)
 	n.post(request(secret, "a", key)).want(t, http.StatusOK, "")
+}
+
+// silent asks n times to enrol and never sends the body, from the address that the test says.
+func (n *node) silent(count int) {
+	n.t.Helper()
+	for range count {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(n.url, "http://"))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.t.Cleanup(func() { conn.Close() })
+		if _, err := io.WriteString(conn, "POST /v1/enroll HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+			n.t.Fatal(err)
+		}
+		// The hub asks for the body once it waits for it, or refuses.
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1<<10)); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// Who sends no body holds up its own address and nobody else.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	n := startNode(t, openBus(t))
+	secret, _ := n.make(enroll.New{})
+	const enough = 80 // more than may be worked at at once
+	n.silent(enough)
+	other := netip.MustParseAddr("192.0.2.7")
+	n.peer.Store(&other)
+	// What it holds is given back: an address whose bodies come is never held up.
+	for i := range enough {
+		n.post(request(secret, fmt.Sprintf("b%d", i), newEd())).want(t, http.StatusCreated, "")
+	}
+	// The control: the others are still there.
+	n.peer.Store(nil)
+	n.post(request(secret, "a", newEC())).want(t, http.StatusTooManyRequests, "enrolls_too_often")
 }
 
 // Many devices more than may come at once, at two nodes: the count is exact.

@@ -25,7 +25,7 @@ const (
 	maxBody     = 16 << 10
 	bodyWait    = 10 * time.Second
 	enrollWait  = 10 * time.Second
-	maxInFlight = 64 // of a node
+	maxInFlight = 64 // of a node; whose body has come
 	retryLeast  = 5  // seconds
 	retryJitter = 10
 )
@@ -49,6 +49,7 @@ type Handler struct {
 	opts        HandlerOptions
 	metrics     *metrics
 	limit       *limit
+	bodies      *bodies
 	slots       chan struct{}
 }
 
@@ -65,7 +66,8 @@ type HandlerOptions struct {
 // NewHandler returns the endpoint of the enrollments.
 func NewHandler(e *Enrollments, o HandlerOptions) *Handler {
 	return &Handler{
-		enrollments: e, opts: o, metrics: newMetrics(o.Metrics), limit: newLimit(o.Auth.EnrollsPerMinute), slots: make(chan struct{}, maxInFlight),
+		enrollments: e, opts: o, metrics: newMetrics(o.Metrics), limit: newLimit(o.Auth.EnrollsPerMinute), bodies: newBodies(),
+		slots: make(chan struct{}, maxInFlight),
 	}
 }
 
@@ -138,15 +140,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (outcome, *probl
 	if !h.limit.allow(addr, now) {
 		return outcome{}, problem.New(http.StatusTooManyRequests, codeOften, "too many requests from this address")
 	}
-	select {
+	req, p := h.await(w, r, addr)
+	if p != nil {
+		return outcome{}, p
+	}
+	select { // only now: who has no secret could hold a slot for as long as a body may take
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
 		return outcome{}, refusal(errBusy)
-	}
-	req, p := readBody(w, r)
-	if p != nil {
-		return outcome{}, p
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), enrollWait)
 	defer cancel()
@@ -209,6 +211,15 @@ func (h *Handler) audit(ctx context.Context, ev Event, out outcome, err error) e
 		ev.Outcome, ev.Status = p.Code, p.Status
 	}
 	return errors.Join(err, h.opts.Audit.Enrolled(ctx, ev))
+}
+
+// await reads the body of a request, within the bounds of those that are awaited.
+func (h *Handler) await(w http.ResponseWriter, r *http.Request, from netip.Addr) (*Request, *problem.Document) {
+	if err := h.bodies.enter(from); err != nil {
+		return nil, refusal(err)
+	}
+	defer h.bodies.leave(from)
+	return readBody(w, r)
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) (*Request, *problem.Document) {

@@ -13,6 +13,8 @@ var (
 	errExhausted = errors.New("the enrollment was used for as many devices as it may")
 	errTaken     = errors.New("the id is being enrolled with another key")
 	errBusy      = errors.New("too many devices enrol at once")
+
+	errAddressBusy = errors.New("too many devices of this address enrol at once")
 )
 
 // The codes of what becomes of a request.
@@ -55,6 +57,8 @@ func refusal(err error) *problem.Document {
 		return problem.New(http.StatusForbidden, codeExhausted, errExhausted.Error()).WithHint("ask an operator for a new secret")
 	case errors.Is(err, errTaken):
 		return refuseExists()
+	case errors.Is(err, errAddressBusy):
+		return problem.New(http.StatusTooManyRequests, codeOften, errAddressBusy.Error())
 	case errors.Is(err, errBusy):
 		return problem.New(http.StatusServiceUnavailable, codeBusy, errBusy.Error())
 	}
