@@ -54,10 +54,16 @@ type Presence struct {
 	opts   PresenceOptions
 	ready  chan struct{}
 	wake   chan struct{}
+	told   chan told     // what the bus has not answered yet, the eldest first
+	room   chan struct{} // one for each of them
 	shards [presenceShards]presenceShard
+
+	stuck bool // owned by tell: the bus answered nothing for a while
 
 	mu       sync.Mutex // guards all below
 	changed  map[string]struct{}
+	untold   map[string]bool      // what is told again in a while; true: to listeners too
+	failure  error                // the last one of untold
 	nodes    map[string]time.Time // when other nodes were last heard
 	lost     map[string]lostNode  // by node, until it is back
 	replaced func(device string, epoch uint64)
@@ -91,7 +97,7 @@ type PresenceOptions struct {
 	Node   string
 	Shared bool // other nodes share the bus: presence goes into the bucket, and theirs is read from it
 	Bucket jetstream.KeyValue
-	Stream jetstream.JetStream // publishes into Bucket without waiting for each
+	Stream jetstream.Publisher // publishes into Bucket without waiting for each; what is not answered must fail in the end
 	Hub    jetstream.KeyValue  // where last seen times survive
 	Events *nats.Conn
 	// Renewed returns a channel that is closed when the bucket was next made anew, empty. Nil: it never is.
@@ -117,8 +123,9 @@ func NewPresence(o PresenceOptions) *Presence {
 	}
 	p := &Presence{
 		opts: o, ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		changed: make(map[string]struct{}), nodes: make(map[string]time.Time), lost: make(map[string]lostNode),
-		flapping: make(map[string]struct{}), news: make(map[string]Conflict),
+		told: make(chan told, maxUnanswered), room: make(chan struct{}, maxUnanswered),
+		changed: make(map[string]struct{}), untold: make(map[string]bool),
+		nodes: make(map[string]time.Time), lost: make(map[string]lostNode), flapping: make(map[string]struct{}), news: make(map[string]Conflict),
 	}
 	for i := range p.shards {
 		p.shards[i].m = make(map[string]*presenceEntry)

@@ -55,6 +55,8 @@ var ErrNoRoom = errors.New("not enough free space for the log")
 
 const (
 	startTimeout = 30 * time.Second
+	// answerTimeout is when an asynchronous publish of the shared context that nobody answered has failed.
+	answerTimeout = 10 * time.Second
 	// maxPayload is the largest message. Batches stay far below.
 	maxPayload = 1 << 20
 	// diskShare is the share of the free space that the embedded store may take: a full disk makes JetStream hang,
@@ -75,7 +77,8 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	b.nc = nc
-	if b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
+	b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout), jetstream.WithPublishAsyncTimeout(answerTimeout))
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open jetstream: %w", err), b.Close())
 	}
 	if err := b.declare(ctx, b.opts.Sizes); err != nil {
