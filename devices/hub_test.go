@@ -113,7 +113,7 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 		stream = o.stream(stream)
 	}
 	h.presence = devices.NewPresence(devices.PresenceOptions{
-		Node: o.node, Shared: o.shared, Bucket: bucket(t, h.bus, bus.BucketPresence), Stream: stream,
+		Node: o.node, Shared: o.shared, Records: h.records, Bucket: bucket(t, h.bus, bus.BucketPresence), Stream: stream,
 		Hub: bucket(t, h.bus, bus.BucketHub), Events: h.bus.Conn(), Log: discard(), Now: o.now,
 		FlapLimit: o.cfg.Devices.FlapLimit, FlapWindow: o.cfg.Devices.FlapWindow, Conflicts: h.conflicts,
 	})

@@ -58,6 +58,11 @@ func unixMS(t time.Time) int64 {
 // Run tells other nodes and listeners about changes, hears theirs, and stores when devices were last seen, until ctx
 // ends. It then stores what it has not stored yet.
 func (p *Presence) Run(ctx context.Context) error {
+	select {
+	case <-p.opts.Records.Ready(): // only of devices that are known is anything remembered
+	case <-ctx.Done():
+		return nil
+	}
 	if err := p.load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -160,12 +165,16 @@ func (p *Presence) take(e jetstream.KeyValueEntry) {
 		return
 	}
 	device, err := bus.KeyDevice(e.Key())
-	if err != nil || e.Operation() != jetstream.KeyValuePut {
+	if err != nil || len(e.Value()) == 0 { // a key that no hub took away
 		return
 	}
 	var v presenceValue
 	if err := json.Unmarshal(e.Value(), &v); err != nil {
 		p.opts.Log.Warn("presence: unreadable", "device_id", device, "err", err)
+		return
+	}
+	if e.Operation() != jetstream.KeyValuePut {
+		p.drop(device, v.Epoch)
 		return
 	}
 	p.merge(device, &v)

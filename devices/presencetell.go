@@ -24,6 +24,8 @@ var errUnanswered = errors.New("the bus does not answer")
 type told struct {
 	device string
 	answer jetstream.PubAckFuture
+	epoch  uint64
+	marker bool // the device's key is taken away
 }
 
 // tell publishes changes, and again what the bus did not take.
@@ -58,6 +60,9 @@ func (p *Presence) settle(ctx context.Context) {
 			select {
 			case <-t.answer.Ok():
 			case err := <-t.answer.Err():
+				if t.marker {
+					p.keepGone(t.device, t.epoch)
+				}
 				p.later(t.device, false, err)
 			case <-ctx.Done():
 				return
@@ -104,8 +109,12 @@ func (p *Presence) tellUntold(ctx context.Context) {
 	}
 }
 
-// tellOne tells what a device is.
+// tellOne tells what a device is, and before that what it was if it was forgotten.
 func (p *Presence) tellOne(ctx context.Context, device string, listeners bool) {
+	p.forgetUnknown(device)
+	if was, ok := p.takeGone(device); ok {
+		p.tellGone(ctx, was)
+	}
 	st := p.State(device)
 	if st.Status == Never && st.Expect == 0 {
 		return // it is not on line, and nobody waits for it
@@ -119,8 +128,26 @@ func (p *Presence) tellOne(ctx context.Context, device string, listeners bool) {
 	if st.Node != p.opts.Node {
 		return
 	}
-	if err := p.put(ctx, st); err != nil {
+	if err := p.put(ctx, st, false); err != nil {
 		p.later(device, false, err)
+	}
+}
+
+// tellGone tells listeners that a device that was forgotten is off line, and takes its key out of the bucket. They hear so
+// once more if they knew it: whether they did is not known.
+func (p *Presence) tellGone(ctx context.Context, was State) {
+	if was.Status != Never && p.speaksFor(was.Node) {
+		if err := p.tellListeners(was); err != nil {
+			p.mu.Lock()
+			p.gone[was.Device] = was
+			p.mu.Unlock()
+			p.later(was.Device, false, err)
+			return
+		}
+	}
+	if err := p.put(ctx, was, true); err != nil {
+		p.keepGone(was.Device, was.Epoch)
+		p.later(was.Device, false, err)
 	}
 }
 
@@ -140,12 +167,13 @@ func (p *Presence) tellListeners(st State) error {
 	return p.opts.Events.Publish(subject, event)
 }
 
-// put stores a state in the bucket without waiting for the answer, unless too many are outstanding.
-func (p *Presence) put(ctx context.Context, st State) error {
+// put stores a state in the bucket, or as a marker takes the device's key away, without waiting for the answer, unless too
+// many are outstanding.
+func (p *Presence) put(ctx context.Context, st State, marker bool) error {
 	if !p.opts.Shared {
 		return nil
 	}
-	msg, err := p.message(st)
+	msg, err := p.message(st, marker)
 	if err != nil {
 		return err
 	}
@@ -157,11 +185,11 @@ func (p *Presence) put(ctx context.Context, st State) error {
 		<-p.room
 		return err
 	}
-	p.told <- told{device: st.Device, answer: answer} // it has room for all that have
+	p.told <- told{device: st.Device, answer: answer, epoch: st.Epoch, marker: marker} // it has room for all that have
 	return nil
 }
 
-func (p *Presence) message(st State) (*nats.Msg, error) {
+func (p *Presence) message(st State, marker bool) (*nats.Msg, error) {
 	key, err := bus.DeviceKey(st.Device)
 	if err != nil {
 		return nil, err
@@ -171,6 +199,11 @@ func (p *Presence) message(st State) (*nats.Msg, error) {
 		Since: unixMS(st.Since), Seen: unixMS(st.LastSeen), Address: st.Address, Silent: unixMS(st.SilentSince), Flap: p.flapOf(st.Device),
 	}
 	msg := &nats.Msg{Subject: "$KV." + bus.BucketPresence + "." + key}
+	if marker {
+		// The bucket's own way takes no value, and waits for the answer.
+		msg.Header = nats.Header{"KV-Operation": {"DEL"}}
+		value = presenceValue{Status: Never, Node: p.opts.Node, Epoch: st.Epoch}
+	}
 	msg.Data, err = json.Marshal(value)
 	return msg, err
 }

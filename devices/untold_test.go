@@ -95,6 +95,13 @@ func TestRefusedPresenceIsToldAgain(t *testing.T) {
 			if e := next("it went, and nothing was heard twice", others); e.Status != "offline" {
 				t.Errorf("%+v", e)
 			}
+
+			one.connect(one.token("pump-7"))
+			eventually(t, "it is back", func() bool { return two.presence.Status("pump-7") == devices.Online })
+			l.refuse("pump-7", times)
+			one.remove("pump-7")
+			l.wantRefused(t, times)
+			eventually(t, "its key is gone", func() bool { return !two.kept("pump-7") })
 		})
 	}
 }
