@@ -119,3 +119,6 @@ func NewPace(spread time.Duration) Pace { return Pace{pace{spread: spread, usual
 
 // Next says how long the next one waits.
 func (p *Pace) Next(now time.Time, behind int) time.Duration { return p.p.next(now, behind) }
+
+// MaxUnanswered is how many presence messages may wait for the bus's answer.
+const MaxUnanswered = maxUnanswered

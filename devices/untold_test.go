@@ -2,6 +2,7 @@ package devices_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -103,5 +104,36 @@ func TestRefusedPresenceIsToldAgain(t *testing.T) {
 			l.wantRefused(t, times)
 			eventually(t, "its key is gone", func() bool { return !two.kept("pump-7") })
 		})
+	}
+}
+
+// deaf is a bus that answers nothing.
+type deaf struct{ jetstream.JetStream }
+
+func (deaf) PublishAsync(string, []byte, ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	return refusedPublish{}, nil
+}
+
+func (deaf) PublishMsgAsync(*nats.Msg, ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	return refusedPublish{}, nil
+}
+
+// Listeners do not wait for a bucket that answers nothing with each device.
+func TestListenersDoNotWaitForADeafBucket(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, func(o *options) {
+		o.shared = true
+		o.stream = func(js jetstream.JetStream) jetstream.JetStream { return deaf{js} }
+	})
+	next := h.listen()
+	unheard := make(map[string]bool)
+	for i := range devices.MaxUnanswered + 100 {
+		device := fmt.Sprint("plug-", i)
+		unheard[device] = true
+		h.presence.Set(device, true, "announced", "mqtt:embedded")
+	}
+	for len(unheard) > 0 {
+		e := next("all of them", func(liveEvent) bool { return true })
+		delete(unheard, e.Device)
 	}
 }
