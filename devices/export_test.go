@@ -150,3 +150,6 @@ func NewSocket(conn net.Conn) io.Reader { return &socket{Conn: conn} }
 
 // Dribbled reports whether reading ended because a message took too long.
 func Dribbled(err error) bool { return errors.Is(err, errDribble) }
+
+// MaxUnanswered is how many presence messages may wait for the bus's answer.
+const MaxUnanswered = maxUnanswered

@@ -37,6 +37,8 @@ type options struct {
 
 	telemetry devices.TelemetrySink // nil: the hub's log
 
+	stream func(jetstream.JetStream) jetstream.JetStream // what presence publishes with; nil: the bus as it is
+
 	accounts func(auth.Accounts) auth.Accounts // nil: as the records say
 }
 
@@ -107,8 +109,12 @@ func startHub(t testing.TB, change ...func(*options)) *hub {
 		t.Fatal(err)
 	}
 	h.records = devices.NewRecords(bucket(t, h.bus, bus.BucketDevices), discard())
+	stream := h.bus.JetStream()
+	if o.stream != nil {
+		stream = o.stream(stream)
+	}
 	h.presence = devices.NewPresence(devices.PresenceOptions{
-		Node: o.node, Shared: o.shared, Bucket: bucket(t, h.bus, bus.BucketPresence), Stream: h.bus.JetStream(),
+		Node: o.node, Shared: o.shared, Records: h.records, Bucket: bucket(t, h.bus, bus.BucketPresence), Stream: stream,
 		Hub: bucket(t, h.bus, bus.BucketHub), Events: h.bus.Conn(), Log: discard(), Now: o.now,
 		FlapLimit: o.cfg.Devices.FlapLimit, FlapWindow: o.cfg.Devices.FlapWindow, Conflicts: h.conflicts,
 	})

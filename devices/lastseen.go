@@ -129,18 +129,24 @@ func (p *Presence) load(ctx context.Context) error {
 	}
 }
 
+// remember takes over what was stored of a device, unless it was of another one: of a device that was deleted while this
+// node, or the one that stored it, could not hear of that.
 func (p *Presence) remember(device string, v seenValue) {
+	rec, known := p.opts.Records.Record(device)
 	s := p.shard(device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !known || v.Seen < rec.Created.UnixMilli() {
+		s.dirty = true // and stored no more
+		return
+	}
 	e := s.entry(device)
 	if e.online || e.seen >= v.Seen {
 		return
 	}
 	e.seen, e.since, e.cause, e.link, e.epoch, e.node = v.Seen, v.Seen, v.Cause, v.Link, max(e.epoch, v.Epoch), p.opts.Node
 	e.address = v.Address
-	if x := s.expected[device]; x != nil || v.Silent {
-		x = s.expecting(device) // of a record that is read only later
+	if x := s.expected[device]; x != nil {
 		x.point, x.silent = max(x.point, v.Point), v.Silent
 	}
 }

@@ -54,10 +54,17 @@ type Presence struct {
 	opts   PresenceOptions
 	ready  chan struct{}
 	wake   chan struct{}
+	told   chan told     // what the bus has not answered yet, the eldest first
+	room   chan struct{} // one for each of them
 	shards [presenceShards]presenceShard
+
+	stuck bool // owned by tell: the bus answered nothing for a while
 
 	mu       sync.Mutex // guards all below
 	changed  map[string]struct{}
+	untold   map[string]bool      // what is told again in a while; true: to listeners too
+	failure  error                // the last one of untold
+	gone     map[string]State     // what devices without a record were, until that is told
 	nodes    map[string]time.Time // when other nodes were last heard
 	lost     map[string]lostNode  // by node, until it is back
 	replaced func(device string, epoch uint64)
@@ -88,12 +95,13 @@ type presenceEntry struct {
 
 // PresenceOptions are the parts that Presence works with.
 type PresenceOptions struct {
-	Node   string
-	Shared bool // other nodes share the bus: presence goes into the bucket, and theirs is read from it
-	Bucket jetstream.KeyValue
-	Stream jetstream.JetStream // publishes into Bucket without waiting for each
-	Hub    jetstream.KeyValue  // where last seen times survive
-	Events *nats.Conn
+	Node    string
+	Shared  bool     // other nodes share the bus: presence goes into the bucket, and theirs is read from it
+	Records *Records // what has none there is forgotten
+	Bucket  jetstream.KeyValue
+	Stream  jetstream.Publisher // publishes into Bucket without waiting for each; what is not answered must fail in the end
+	Hub     jetstream.KeyValue  // where last seen times survive
+	Events  *nats.Conn
 	// Renewed returns a channel that is closed when the bucket was next made anew, empty. Nil: it never is.
 	Renewed func() <-chan struct{}
 	Log     *slog.Logger
@@ -117,8 +125,9 @@ func NewPresence(o PresenceOptions) *Presence {
 	}
 	p := &Presence{
 		opts: o, ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		changed: make(map[string]struct{}), nodes: make(map[string]time.Time), lost: make(map[string]lostNode),
-		flapping: make(map[string]struct{}), news: make(map[string]Conflict),
+		told: make(chan told, maxUnanswered), room: make(chan struct{}, maxUnanswered),
+		changed: make(map[string]struct{}), untold: make(map[string]bool), gone: make(map[string]State),
+		nodes: make(map[string]time.Time), lost: make(map[string]lostNode), flapping: make(map[string]struct{}), news: make(map[string]Conflict),
 	}
 	for i := range p.shards {
 		p.shards[i].m = make(map[string]*presenceEntry)
@@ -168,6 +177,11 @@ func (p *Presence) State(device string) State {
 	s := p.shard(device)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return p.stateLocked(s, device)
+}
+
+// stateLocked is State with the lock of the device's shard held.
+func (p *Presence) stateLocked(s *presenceShard, device string) State {
 	e := s.m[device]
 	st := State{Device: device, Status: e.status()}
 	s.expected[device].tell(&st)
@@ -285,18 +299,6 @@ func (p *Presence) disconnected(device string, epoch uint64, cause string, seen 
 	e.seen, s.dirty = seen.UnixMilli(), true
 	s.mu.Unlock()
 	p.note(device)
-}
-
-// forget drops a device that has no record any more, unless it is on line.
-func (p *Presence) forget(device string) {
-	s := p.shard(device)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.m[device]; e != nil && !e.online {
-		delete(s.m, device)
-		delete(s.expected, device)
-		s.dirty = true
-	}
 }
 
 // nextEpoch is a number above every earlier epoch of the device, on any node and across restarts: time, unless a clock

@@ -13,10 +13,7 @@ import (
 	"github.com/fairlead-hub/fairlead/internal/bus"
 )
 
-const (
-	maxUntold    = 512 // presence messages that the bus has not acknowledged
-	causeRestart = "node_restarted"
-)
+const causeRestart = "node_restarted"
 
 // presenceValue is one device in the bucket.
 type presenceValue struct {
@@ -61,6 +58,11 @@ func unixMS(t time.Time) int64 {
 // Run tells other nodes and listeners about changes, hears theirs, and stores when devices were last seen, until ctx
 // ends. It then stores what it has not stored yet.
 func (p *Presence) Run(ctx context.Context) error {
+	select {
+	case <-p.opts.Records.Ready(): // only of devices that are known is anything remembered
+	case <-ctx.Done():
+		return nil
+	}
 	if err := p.load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -88,84 +90,6 @@ func (p *Presence) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return g.Wait()
-}
-
-// tell publishes changes.
-func (p *Presence) tell(ctx context.Context) error {
-	for {
-		select {
-		case <-p.wake:
-		case <-ctx.Done():
-			p.tellChanged(context.WithoutCancel(ctx))
-			return nil
-		}
-		p.tellChanged(ctx)
-	}
-}
-
-func (p *Presence) tellChanged(ctx context.Context) {
-	p.mu.Lock()
-	changed := p.changed
-	p.changed = make(map[string]struct{})
-	p.mu.Unlock()
-	p.tellConflicts(ctx)
-	for device := range changed {
-		st := p.State(device)
-		if st.Status == Never && st.Expect == 0 {
-			continue // it is not on line, and nobody waits for it
-		}
-		if err := p.tellOne(ctx, st); err != nil {
-			p.opts.Log.Warn("presence not told", "device_id", device, "err", err)
-		}
-	}
-}
-
-func (p *Presence) tellOne(ctx context.Context, st State) error {
-	subject, err := bus.PresenceEvent(st.Device)
-	if err != nil {
-		return err
-	}
-	event, err := json.Marshal(presenceEvent{
-		Event: "presence", Device: st.Device, Status: st.Status, Cause: st.Cause, Link: st.Link, Node: st.Node,
-		Since: unixMS(st.Since), Address: st.Address, Flaps: st.Flaps, Conflict: st.Conflict, Silent: st.Silent,
-		SilentSince: unixMS(st.SilentSince),
-	})
-	if err != nil {
-		return err
-	}
-	if err := p.opts.Events.Publish(subject, event); err != nil {
-		return err
-	}
-	if !p.opts.Shared || st.Node != p.opts.Node {
-		return nil
-	}
-	return p.put(ctx, st)
-}
-
-// put stores the state in the bucket without waiting for the answer, unless too many are outstanding.
-func (p *Presence) put(ctx context.Context, st State) error {
-	key, err := bus.DeviceKey(st.Device)
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(presenceValue{
-		Status: st.Status, Node: p.opts.Node, Session: st.Session, Epoch: st.Epoch, Link: st.Link, Cause: st.Cause,
-		Since: unixMS(st.Since), Seen: unixMS(st.LastSeen), Address: st.Address, Silent: unixMS(st.SilentSince), Flap: p.flapOf(st.Device),
-	})
-	if err != nil {
-		return err
-	}
-	if p.opts.Stream.PublishAsyncPending() >= maxUntold {
-		select {
-		case <-p.opts.Stream.PublishAsyncComplete():
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(leaseEvery):
-			return errors.New("the bus does not acknowledge")
-		}
-	}
-	_, err = p.opts.Stream.PublishAsync("$KV."+bus.BucketPresence+"."+key, value)
-	return err
 }
 
 // hear follows what other nodes say, and starts again when the watch ends.
@@ -241,12 +165,16 @@ func (p *Presence) take(e jetstream.KeyValueEntry) {
 		return
 	}
 	device, err := bus.KeyDevice(e.Key())
-	if err != nil || e.Operation() != jetstream.KeyValuePut {
+	if err != nil || len(e.Value()) == 0 { // a key that no hub took away
 		return
 	}
 	var v presenceValue
 	if err := json.Unmarshal(e.Value(), &v); err != nil {
 		p.opts.Log.Warn("presence: unreadable", "device_id", device, "err", err)
+		return
+	}
+	if e.Operation() != jetstream.KeyValuePut {
+		p.drop(device, v.Epoch)
 		return
 	}
 	p.merge(device, &v)

@@ -170,9 +170,6 @@ func (r *Registry) remove(s *Session) {
 	heard := r.started.Add(time.Duration(s.heard.Load()))
 	r.presence.pointedAt(s.device, s.pointed())
 	r.presence.disconnected(s.device, s.epoch, e.cause, heard)
-	if _, ok := r.records.Record(s.device); !ok {
-		r.presence.forget(s.device)
-	}
 	r.seats.Add(-1)
 	r.metrics.sessions.Dec()
 	r.metrics.end(e)

@@ -232,8 +232,8 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	}
 	h.records = devices.NewRecords(records, h.log)
 	h.presence = devices.NewPresence(devices.PresenceOptions{
-		Node: h.node, Shared: h.shared(), Bucket: present, Stream: h.bus.JetStream(), Hub: facts, Events: h.bus.Conn(), Log: h.log,
-		Renewed:   h.bus.Renewed,
+		Node: h.node, Shared: h.shared(), Records: h.records, Bucket: present, Stream: h.bus.JetStream(), Hub: facts,
+		Events: h.bus.Conn(), Log: h.log, Renewed: h.bus.Renewed,
 		FlapLimit: h.cfg.Devices.FlapLimit, FlapWindow: h.cfg.Devices.FlapWindow, Conflicts: conflicts{h},
 	})
 	if h.hubKeys, err = auth.OpenHubKeys(filepath.Join(h.keysDir(), "devices"), h.log); err != nil {

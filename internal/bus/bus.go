@@ -50,6 +50,8 @@ type Bus struct {
 
 const (
 	startTimeout = 30 * time.Second
+	// answerTimeout is when an asynchronous publish of the shared context that nobody answered has failed.
+	answerTimeout = 10 * time.Second
 	// maxPayload is the largest message. Batches stay far below.
 	maxPayload = 1 << 20
 )
@@ -67,7 +69,8 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	b.nc = nc
-	if b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
+	b.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(startTimeout), jetstream.WithPublishAsyncTimeout(answerTimeout))
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open jetstream: %w", err), b.Close())
 	}
 	if err := b.declare(ctx, b.sizes); err != nil {
