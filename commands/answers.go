@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -105,13 +106,43 @@ func (r *Router) answerLocked(t *tracked, in *incoming, fx *effects) {
 		if e.Kind == progress {
 			t.progressAt = time.Now()
 		}
-		err := r.propose(&proposal{device: t.device, entry: *e, done: func(_ *tracked, _ bool, err error) {
-			in.recorded(err)
-		}}, e.Kind == result)
-		if err != nil {
+		if err := r.proposeAnswer(in); err != nil {
 			reply(err)
 		}
 	}
+}
+
+// proposeAnswer hands an answer to the log, and again without its result if it is too large for the log: the device
+// would repeat it for ever, and its command would never end as the device said. If it returns an error, recorded is not
+// called.
+func (r *Router) proposeAnswer(in *incoming) error {
+	return r.propose(&proposal{device: in.device, entry: in.entry, done: func(_ *tracked, _ bool, err error) {
+		if errors.Is(err, ErrTooLarge) && in.entry.dropResult() {
+			r.metrics.dropped.Inc()
+			if err = r.proposeAnswer(in); err == nil {
+				return
+			}
+		}
+		in.recorded(err)
+	}}, in.entry.Kind == result)
+}
+
+// resultTooLarge is the error code of a result that the log has no room for. The state is what the device said.
+const resultTooLarge = "result_too_large"
+
+// dropResult takes the result out of an answer, says so in its place, and reports whether there was one.
+func (e *entry) dropResult() bool {
+	if e.Answer == nil || len(e.Answer.Result) == 0 {
+		return false
+	}
+	said := fmt.Sprintf("the result of %d bytes does not fit the command log and was left out", len(e.Answer.Result))
+	a := *e.Answer
+	a.Result = nil
+	if a.Error == nil {
+		a.Error = &wire.Fault{Code: resultTooLarge, Message: said}
+	}
+	e.Answer, e.Detail = &a, resultTooLarge
+	return true
 }
 
 // lookUpLater hands an answer over whose command must be read from the log.
