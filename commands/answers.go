@@ -45,8 +45,12 @@ func (r *Router) answered(a Attachment, ans *wire.Answer, evidence string, recor
 	e := r.entry(k, id)
 	e.Try = try
 	e.Session, e.Epoch, e.Evidence = a.Session, a.Epoch, evidence
+	most := maxTextBytes
+	if k == progress {
+		most = maxProgressBytes
+	}
 	e.Answer = &answer{
-		Percent: ans.Percent, Message: clip(ans.Message, maxTextBytes), OK: ans.OK, Result: slices.Clone(ans.Result),
+		Percent: ans.Percent, Message: clip(ans.Message, most), OK: ans.OK, Result: slices.Clone(ans.Result),
 	}
 	if ans.Error != nil {
 		f := wire.Fault{Code: clip(ans.Error.Code, maxCodeBytes), Message: clip(ans.Error.Message, maxTextBytes)}
@@ -99,8 +103,13 @@ func (r *Router) answerLocked(t *tracked, in *incoming, fx *effects) {
 	case !t.legal(e):
 		r.metrics.ignored.WithLabelValues("repeated").Inc()
 		reply(nil)
-	case e.Kind == progress && t.state == Running && time.Since(t.progressAt) < progressEvery:
+	case e.Kind == progress && time.Since(t.progressAt) < progressEvery:
 		r.metrics.ignored.WithLabelValues("too_often").Inc()
+		reply(nil)
+	case e.Kind == progress && !t.recordsProgress(e.Time):
+		r.metrics.ignored.WithLabelValues("in_memory").Inc()
+		t.progressAt, t.latest = time.Now(), e.Answer.progress()
+		fx.changed = append(fx.changed, t.view(false))
 		reply(nil)
 	default:
 		if e.Kind == progress {

@@ -77,6 +77,8 @@ type answer struct {
 	Error   *wire.Fault     `json:"error,omitempty"`
 }
 
+func (a *answer) progress() *Progress { return &Progress{Percent: a.Percent, Message: a.Message} }
+
 // message is one message of the log: events of one device, in order. From and N number the messages of one run of one
 // node, so that a message published twice, because its first ack was lost, counts once.
 type message struct {
