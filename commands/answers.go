@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -44,8 +45,12 @@ func (r *Router) answered(a Attachment, ans *wire.Answer, evidence string, recor
 	e := r.entry(k, id)
 	e.Try = try
 	e.Session, e.Epoch, e.Evidence = a.Session, a.Epoch, evidence
+	most := maxTextBytes
+	if k == progress {
+		most = maxProgressBytes
+	}
 	e.Answer = &answer{
-		Percent: ans.Percent, Message: clip(ans.Message, maxTextBytes), OK: ans.OK, Result: slices.Clone(ans.Result),
+		Percent: ans.Percent, Message: clip(ans.Message, most), OK: ans.OK, Result: slices.Clone(ans.Result),
 	}
 	if ans.Error != nil {
 		f := wire.Fault{Code: clip(ans.Error.Code, maxCodeBytes), Message: clip(ans.Error.Message, maxTextBytes)}
@@ -98,20 +103,55 @@ func (r *Router) answerLocked(t *tracked, in *incoming, fx *effects) {
 	case !t.legal(e):
 		r.metrics.ignored.WithLabelValues("repeated").Inc()
 		reply(nil)
-	case e.Kind == progress && t.state == Running && time.Since(t.progressAt) < progressEvery:
+	case e.Kind == progress && time.Since(t.progressAt) < progressEvery:
 		r.metrics.ignored.WithLabelValues("too_often").Inc()
+		reply(nil)
+	case e.Kind == progress && !t.recordsProgress(e.Time):
+		r.metrics.ignored.WithLabelValues("in_memory").Inc()
+		t.progressAt, t.latest = time.Now(), e.Answer.progress()
+		fx.changed = append(fx.changed, t.view(false))
 		reply(nil)
 	default:
 		if e.Kind == progress {
 			t.progressAt = time.Now()
 		}
-		err := r.propose(&proposal{device: t.device, entry: *e, done: func(_ *tracked, _ bool, err error) {
-			in.recorded(err)
-		}}, e.Kind == result)
-		if err != nil {
+		if err := r.proposeAnswer(in); err != nil {
 			reply(err)
 		}
 	}
+}
+
+// proposeAnswer hands an answer to the log, and again without its result if it is too large for the log: the device
+// would repeat it for ever, and its command would never end as the device said. If it returns an error, recorded is not
+// called.
+func (r *Router) proposeAnswer(in *incoming) error {
+	return r.propose(&proposal{device: in.device, entry: in.entry, done: func(_ *tracked, _ bool, err error) {
+		if errors.Is(err, ErrTooLarge) && in.entry.dropResult() {
+			r.metrics.dropped.Inc()
+			if err = r.proposeAnswer(in); err == nil {
+				return
+			}
+		}
+		in.recorded(err)
+	}}, in.entry.Kind == result)
+}
+
+// resultTooLarge is the error code of a result that the log has no room for. The state is what the device said.
+const resultTooLarge = "result_too_large"
+
+// dropResult takes the result out of an answer, says so in its place, and reports whether there was one.
+func (e *entry) dropResult() bool {
+	if e.Answer == nil || len(e.Answer.Result) == 0 {
+		return false
+	}
+	said := fmt.Sprintf("the result of %d bytes does not fit the command log and was left out", len(e.Answer.Result))
+	a := *e.Answer
+	a.Result = nil
+	if a.Error == nil {
+		a.Error = &wire.Fault{Code: resultTooLarge, Message: said}
+	}
+	e.Answer, e.Detail = &a, resultTooLarge
+	return true
 }
 
 // lookUpLater hands an answer over whose command must be read from the log.

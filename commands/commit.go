@@ -281,6 +281,9 @@ func encode(o *outgoing) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(data) > bus.MaxCommandMessage { // the server would refuse the whole batch for it
+		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
+	}
 	return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}, nil
 }
 
@@ -329,17 +332,17 @@ func (k *committer) single(ctx context.Context, msgs []*nats.Msg, out []*outgoin
 	}
 }
 
-// refused notes why o is not in the log, if that is certain.
+// refused notes why o is not in the log, if that is certain. What is too large was so at each attempt before.
 func (o *outgoing) refused(err error) {
-	if !o.unclear {
+	if !o.unclear || bus.IsTooLarge(err) {
 		o.err = refusal(err)
 	}
 }
 
 // refusal returns the error of a publish that certainly stored nothing, or nil if that is not certain.
 func refusal(err error) error {
-	if errors.Is(err, nats.ErrMaxPayload) { // it never left, and never will
-		return fmt.Errorf("record command: %w", err)
+	if bus.IsTooLarge(err) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -124,6 +125,9 @@ func (r *Router) admit(ctx context.Context, q *Request, o *order) (t *tracked, b
 	}
 	select {
 	case a := <-heard:
+		if errors.Is(a.err, ErrTooLarge) { // commands.params_bytes is above what the log takes
+			a.err = invalid("/params", ErrTooLarge.Error())
+		}
 		return a.t, nil, "", a.err
 	case <-ctx.Done():
 		return nil, nil, "", ctx.Err()

@@ -45,9 +45,12 @@ func (d *deadlines) remove(t *tracked) {
 	}
 }
 
+// deadline is when t ends by itself.
+func (r *Router) deadline(t *tracked) int64 { return min(t.deadline(), t.end(r.cfg.MaxTimeout)) }
+
 // scheduleLocked sets the alarm for t's present state.
 func (r *Router) scheduleLocked(t *tracked) {
-	due := t.deadline()
+	due := r.deadline(t)
 	switch now := time.Now().UnixMilli(); {
 	case r.unwritten(t):
 		due = t.order.Expires
@@ -108,7 +111,7 @@ func (r *Router) overdue(t *tracked) {
 	now := time.Now().UnixMilli()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := t.deadline()
+	at := r.deadline(t)
 	switch {
 	case t.state.Final():
 	case r.unwritten(t) && now >= t.order.Expires:
@@ -127,6 +130,9 @@ func (r *Router) overdue(t *tracked) {
 			return // the write has a deadline of its own, and the alarm is set again
 		}
 		e := t.overdue(now, r.node)
+		if now < t.deadline() {
+			e.Detail = "it ran for as long as a command may"
+		}
 		if err := r.propose(&proposal{device: t.device, entry: e}, false); err != nil {
 			r.log.Debug("end command", "device_id", t.device, "command", t.id, "err", err)
 		}

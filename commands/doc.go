@@ -22,9 +22,11 @@
 //
 // sent is recorded when the socket write returned, delivered and running only by what the device says. A result is
 // durable before the device is told to forget it and before any operator hears of it. timed_out counts from the last
-// sent or answer, so a device that reports progress keeps its command alive; it carries the revision of the command
-// that it was decided on, and is void if anything came in between. The device's own result still replaces timed_out,
-// once, with late set. Cancel: see Router.Cancel.
+// sent or answer, so a device that reports progress keeps its command alive, up to configs.Commands.MaxTimeout from its
+// first answer on. The log keeps one progress in five seconds, or in a quarter of the timeout if that is longer, and a
+// running command has that much more time; what comes in between is shown by the node that heard it, and changes
+// nothing. timed_out carries the revision of the command that it was decided on, and is void if anything came in
+// between. The device's own result still replaces timed_out, once, with late set. Cancel: see Router.Cancel.
 //
 // # When and how often
 //

@@ -34,6 +34,8 @@ var (
 	ErrFinal = errors.New("command has already ended")
 	// ErrLogFull says that the command log has no room: nothing was recorded.
 	ErrLogFull = errors.New("command log is full")
+	// ErrTooLarge says that an event is larger than the command log takes: it never was recorded and never will be.
+	ErrTooLarge = errors.New("too large for the command log")
 	// ErrClosed says that the router is stopping: nothing was recorded.
 	ErrClosed = errors.New("commands are stopping")
 	// ErrUnclear says that the router stopped before the log answered: what was asked for may have been recorded.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
@@ -76,6 +77,8 @@ type answer struct {
 	Error   *wire.Fault     `json:"error,omitempty"`
 }
 
+func (a *answer) progress() *Progress { return &Progress{Percent: a.Percent, Message: a.Message} }
+
 // message is one message of the log: events of one device, in order. From and N number the messages of one run of one
 // node, so that a message published twice, because its first ack was lost, counts once.
 type message struct {
@@ -104,16 +107,30 @@ func decodeMessage(data []byte) (*message, error) {
 	return m, nil
 }
 
-// size is about what e takes, in memory and in the log.
+// size is about what e takes in the log, and so not less than what it takes in memory.
 func (e *entry) size() int {
-	n := entryOverhead + len(e.Detail)
+	n := entryOverhead + encodedLen(e.Detail) + encodedLen(e.Actor)
 	if e.Order != nil {
 		n += entryOverhead + len(e.Order.Params)
 	}
 	if e.Answer != nil {
-		n += len(e.Answer.Result) + len(e.Answer.Message)
+		n += len(e.Answer.Result) + encodedLen(e.Answer.Message)
 		if e.Answer.Error != nil {
-			n += len(e.Answer.Error.Message) + len(e.Answer.Error.Code)
+			n += encodedLen(e.Answer.Error.Message) + encodedLen(e.Answer.Error.Code)
+		}
+	}
+	return n
+}
+
+// encodedLen is at most how long the log writes s: JSON makes six bytes of one that it must escape.
+func encodedLen(s string) int {
+	n := len(s)
+	for _, r := range s {
+		switch {
+		case r < ' ', r == utf8.RuneError, r == '\u2028', r == '\u2029':
+			n += 5
+		case r == '"', r == '\\':
+			n++
 		}
 	}
 	return n

@@ -1,8 +1,10 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -105,19 +107,38 @@ func Record(ctx context.Context, js jetstream.JetStream, device string) (uint64,
 	return o.seq, o.err
 }
 
+// RecordAll publishes one event of each device as one commit does, with details of so many bytes, and returns why those
+// that have no place in the log have none.
+func RecordAll(ctx context.Context, js jetstream.JetStream, details []int) []error {
+	nothing := func([]*outgoing) {}
+	k := newCommitter(js, nil, "n1/run", newMetrics(prometheus.NewRegistry(), func() float64 { return 0 }), nothing, nothing)
+	var out []*outgoing
+	for i, n := range details {
+		e := entry{Kind: cancel, Detail: strings.Repeat("x", n)}
+		out = append(out, &outgoing{device: fmt.Sprintf("d%d", i), msg: message{From: k.from, N: uint64(i + 1), Events: []entry{e}}})
+	}
+	k.publish(ctx, out)
+	var errs []error
+	for _, o := range out {
+		errs = append(errs, o.err)
+	}
+	return errs
+}
+
 // Waiting is an event that waits for a commit.
 type Waiting struct {
 	Device  string
 	Urgent  bool
 	Overdue bool
-	Bytes   int // of its detail
+	Bytes   int    // of its detail
+	Of      string // what the detail is made of; "x" if empty
 }
 
 // Gather returns the messages of the next commit and what stays, by the places of the events in waiting.
 func Gather(waiting []Waiting, all bool) (messages [][]int, left []int) {
 	var k committer
 	for _, w := range waiting {
-		p := &proposal{device: w.Device, urgent: w.Urgent, due: time.Now().Add(time.Hour), entry: entry{Detail: strings.Repeat("x", w.Bytes)}}
+		p := &proposal{device: w.Device, urgent: w.Urgent, due: time.Now().Add(time.Hour), entry: entry{Detail: strings.Repeat(cmp.Or(w.Of, "x"), w.Bytes)}}
 		if w.Overdue {
 			p.due = time.Now().Add(-time.Hour)
 		}

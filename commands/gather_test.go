@@ -33,6 +33,9 @@ func TestGather(t *testing.T) {
 		{"one that has no room keeps all behind it back", []commands.Waiting{
 			{Device: "a", Urgent: true, Bytes: 150 << 10}, {Device: "a", Urgent: true, Bytes: 150 << 10}, {Device: "b", Urgent: true}, {Device: "a", Urgent: true},
 		}, false, [][]int{{0}}, []int{1, 2, 3}},
+		{"what JSON escapes counts as it is written", []commands.Waiting{
+			{Device: "a", Urgent: true, Bytes: 20 << 10, Of: "\x01"}, {Device: "a", Bytes: 20 << 10, Of: "\x01"},
+		}, false, [][]int{{0}}, []int{1}},
 	} {
 		messages, left := commands.Gather(tc.waiting, tc.all)
 		if !slices.EqualFunc(messages, tc.messages, slices.Equal) || !slices.Equal(left, tc.left) {

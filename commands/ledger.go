@@ -47,7 +47,17 @@ type tracked struct {
 	wrote      int    // the last attempt that may have left in this run
 	delivering bool   // a write is under way; answers are held until it is recorded
 	held       []*incoming
-	progressAt time.Time // when the last progress was recorded
+	progressAt time.Time // when the last progress was recorded or kept as latest
+	latest     *Progress // that the device reported after the last recorded one
+}
+
+// view is the command as operators see it, with progress that is not in the log while it runs.
+func (t *tracked) view(withEvents bool) Command {
+	v := t.command.view(withEvents)
+	if t.state == Running && t.latest != nil {
+		v.Progress = t.latest
+	}
+	return v
 }
 
 // publisher remembers which messages of one run of one node were folded, to fold none twice.
@@ -306,6 +316,9 @@ func (r *Router) foldEntryLocked(l *logged, e *entry) (*tracked, bool) {
 	if !t.apply(e) {
 		r.metrics.void.WithLabelValues(string(e.Kind)).Inc()
 		return t, false
+	}
+	if t.try != try || e.Kind == progress {
+		t.latest = nil
 	}
 	if t.try != try {
 		t.written, t.wroteTo, t.wrote, t.progressAt = false, "", 0, time.Time{}

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -28,6 +29,7 @@ type command struct {
 	cancelAsked bool
 	gone        bool  // its device was deleted: who has the id now is another one
 	since       int64 // start of the present wait for an answer, Unix milliseconds
+	begun       int64 // when the device first answered the present try, 0 if it has not
 	rev         int   // entries applied
 	size        int
 
@@ -200,6 +202,9 @@ func (c *command) apply(e *entry) bool {
 
 func (c *command) answered(e *entry, before State) {
 	c.since, c.late = e.Time, before == TimedOut
+	if c.begun == 0 {
+		c.begun = e.Time
+	}
 	c.evidence = e.Evidence
 	if c.attempt == 0 {
 		c.attempt = 1 // it answers, so it has it
@@ -209,7 +214,7 @@ func (c *command) answered(e *entry, before State) {
 	}
 	switch e.Kind {
 	case progress:
-		c.progress = &Progress{Percent: e.Answer.Percent, Message: e.Answer.Message}
+		c.progress = e.Answer.progress()
 	case result:
 		c.result, c.fault = e.Answer.Result, e.Answer.Error
 		c.answers |= 1 << c.try
@@ -241,10 +246,30 @@ func begin(device string, seq uint64, e *entry) *command {
 	return c
 }
 
+// gap is how long the log keeps no other progress after one, in milliseconds.
+func (c *command) gap() int64 { return max(progressGap.Milliseconds(), c.order.TimeoutMS/4) }
+
+// recordsProgress reports whether progress at a time goes into the log. What does not changes nothing of the command:
+// any node, and this one after a restart, knows only what the log has.
+func (c *command) recordsProgress(now int64) bool {
+	return c.state != Running || now-c.since >= c.gap()
+}
+
+// end is when c ends whatever progress the device reports, in Unix milliseconds: the longest that any command may take,
+// from the first answer on.
+func (c *command) end(longest time.Duration) int64 {
+	if c.begun == 0 {
+		return math.MaxInt64
+	}
+	return c.begun + max(longest.Milliseconds(), c.order.TimeoutMS)
+}
+
 // deadline is when the present state ends by itself, in Unix milliseconds.
 func (c *command) deadline() int64 {
 	answer := c.since + c.order.TimeoutMS
 	switch {
+	case c.state == Running: // the device may have spoken until the gap was over
+		return answer + c.gap()
 	case c.state != Queued:
 		return answer
 	case c.grant == "":

@@ -307,6 +307,39 @@ func TestLongAnswersAreRecorded(t *testing.T) {
 	}
 }
 
+// A result that the log has no room for in one message ends its command nevertheless, as the device said, and says that
+// it was left out. The device may forget it: it would never be recorded.
+func TestResultTooLargeForTheLog(t *testing.T) {
+	f := newFleet(t)
+	r := hub(t, f)
+	f.add("d", silent)
+	f.connect("d", "n1")
+	large := json.RawMessage(`"` + strings.Repeat("x", 600<<10) + `"`)
+	for _, tc := range []struct {
+		name   string
+		answer wire.Answer
+		state  commands.State
+		code   string
+	}{
+		{"done", wire.Answer{OK: true, Result: large}, commands.Succeeded, "result_too_large"},
+		{"failed for no reason", wire.Answer{Result: large}, commands.Failed, "result_too_large"},
+		{"failed", wire.Answer{Result: large, Error: &wire.Fault{Code: "jammed"}}, commands.Failed, "jammed"},
+	} {
+		c := wantState(t, r, create(t, r, commands.Request{Device: "d"}).ID, commands.Sent)
+		tc.answer.Kind, tc.answer.ID = wire.Result, c.ID
+		recorded := make(chan error, 1)
+		r.Answered(commands.Attachment{Device: "d"}, &tc.answer, func(err error) { recorded <- err })
+		if err := <-recorded; err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		r.ForgetRecent() // what the log says is the truth
+		c = wantFinal(t, r, c.ID, tc.state)
+		if c.Error == nil || c.Error.Code != tc.code || len(c.Result) > 0 {
+			t.Errorf("%s: %s", tc.name, show(c))
+		}
+	}
+}
+
 func TestFloorRises(t *testing.T) {
 	f := newFleet(t)
 	r := hub(t, f)

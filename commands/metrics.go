@@ -13,6 +13,7 @@ type metrics struct {
 	late          prometheus.Counter
 	refused       *prometheus.CounterVec
 	answers       *prometheus.CounterVec
+	dropped       prometheus.Counter
 	ignored       *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
 	void          *prometheus.CounterVec
@@ -78,7 +79,8 @@ func newMetrics(reg prometheus.Registerer, open func() float64) *metrics {
 		late:          counter("late_total", "Commands whose answer came after they had timed out."),
 		refused:       vec("refused_total", "Requests for commands that were refused, by reason.", "reason", append(refused, "error")...),
 		answers:       vec("answers_total", "Frames of devices about commands, by kind.", "kind", "accept", "progress", "result"),
-		ignored:       vec("answers_ignored_total", "Answers that needed no record, by reason.", "reason", "repeated", "foreign", "unknown", "too_often"),
+		dropped:       counter("results_dropped_total", "Results of devices that were too large for the command log and were left out."),
+		ignored:       vec("answers_ignored_total", "Answers that needed no record, by reason.", "reason", "repeated", "foreign", "unknown", "too_often", "in_memory"),
 		deliveries:    vec("deliveries_total", "Socket writes of commands, by outcome.", "outcome", "written", "not_connected", "unsupported", "failed"),
 		void:          vec("void_events_total", "Events that changed nothing at their place in the log, by kind.", "kind", kinds...),
 		unannounced:   counter("unannounced_total", "Changes that could not be told to live viewers."),

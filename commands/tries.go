@@ -98,7 +98,7 @@ func (c *command) again(e *entry) string {
 	}
 	c.try++
 	c.last, c.state, c.grant, c.progress = c.state, Queued, "", nil
-	c.since, c.notBefore = e.Time, e.Time+c.order.DelayMS
+	c.since, c.begun, c.notBefore = e.Time, 0, e.Time+c.order.DelayMS
 	return fmt.Sprintf("try %d of %d %s; the next in %s", c.try, c.order.Tries, said, time.Duration(c.order.DelayMS)*time.Millisecond)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -64,6 +65,9 @@ const (
 	auditKeep      = 365 * 24 * time.Hour
 	commandMsgSize = 512 << 10 // above the largest frame that a device may send, which may be a result
 )
+
+// MaxCommandMessage is the largest message of the command log, with room beside it for the headers of a batch.
+const MaxCommandMessage = commandMsgSize - 1<<10
 
 // MinTelemetryBytes is the least room for unwritten telemetry that makes sense.
 const MinTelemetryBytes = 16 << 20
@@ -173,6 +177,13 @@ func (b *Bus) Forget(ctx context.Context, bucket, keys string) error {
 		return fmt.Errorf("forget %s in %s: %w", keys, bucket, err)
 	}
 	return nil
+}
+
+// IsTooLarge reports whether err says that a message is larger than its stream or the server takes.
+func IsTooLarge(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) ||
+		errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
 }
 
 // IsFull reports whether err says that a stream or the whole store has no room left.
