@@ -216,6 +216,12 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 	if c.Name == "" {
 		c.Name = "site"
 	}
+	return startAll(tb, h, []configs.Connection{c}, change...)
+}
+
+// startAll runs a bridge of several connections; wantState and wantStatus are about the first.
+func startAll(tb testing.TB, h *hub, list []configs.Connection, change ...func(*bridge.Parts)) *running {
+	tb.Helper()
 	parts := bridge.Parts{
 		Node: "n1", Sink: h, Answers: h, States: h, Devices: h, Presence: h,
 		MaxAge: 3650 * 24 * time.Hour, MaxAhead: 10 * time.Minute,
@@ -224,7 +230,7 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 	for _, f := range change {
 		f(&parts)
 	}
-	b, err := bridge.New(configs.Bridge{Connections: []configs.Connection{c}}, parts)
+	b, err := bridge.New(configs.Bridge{Connections: list}, parts)
 	if err != nil {
 		tb.Fatal(err)
 	}
