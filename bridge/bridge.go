@@ -129,6 +129,13 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 		}
 		b.connections = append(b.connections, c)
 	}
+	for i, c := range b.connections {
+		for j, other := range b.connections {
+			if i != j && brokerOf(cfg, cfg.Connections[i]) == brokerOf(cfg, cfg.Connections[j]) {
+				c.sharers = append(c.sharers, other)
+			}
+		}
+	}
 	return b, nil
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,6 @@ const (
 	longEnough = time.Minute     // a link that lasted so long was a good one
 	stallAfter = 5 * time.Second // the handler waits so long for room before the link is given up
 	drainFor   = 2 * time.Second // for what is being stored when the bridge stops
-	moreTopics = 64              // filters that profiles have asked for and that are not yet subscribed to
 )
 
 // errStalled ends a link whose messages cannot be stored fast enough; the broker keeps them meanwhile.
@@ -52,6 +53,7 @@ type connection struct {
 	profiles   []profile
 	outs       []*outMap
 	filters    map[string]byte
+	published  map[string]string // filters that cover what it publishes, with the key each comes from
 	maxPayload int
 	parts      Parts
 	directory  *directory
@@ -61,13 +63,15 @@ type connection struct {
 	window     *window
 	queue      chan *delivery // as long as the window, so that adding to it never blocks
 	greet      chan struct{}  // capacity 1: the link is up, devices that only take commands are there
-	more       chan string    // filters that a profile wants too
+	extras     *extras        // filters that profiles want too
 	sends      chan struct{}  // one for each publish that waits for its PUBACK
 	asked      *asked
 
+	// static after New
+	sharers []*connection // those of the same broker, itself among them
+
 	current atomic.Pointer[link]
 	epochs  atomic.Uint64
-	wanted  map[string]byte // owned by supervise: filters beyond the static ones
 }
 
 func newConnection(cfg configs.Connection, parts Parts, dir *directory, m *metrics) (*connection, error) {
@@ -83,10 +87,9 @@ func newConnection(cfg configs.Connection, parts Parts, dir *directory, m *metri
 		window:     newWindow(size),
 		queue:      make(chan *delivery, size),
 		greet:      make(chan struct{}, 1),
-		more:       make(chan string, moreTopics),
+		extras:     newExtras(),
 		sends:      make(chan struct{}, size),
 		asked:      newAsked(),
-		wanted:     make(map[string]byte),
 	}
 	var err error
 	if c.dialer, err = newDialer(cfg, parts); err != nil {
@@ -97,6 +100,7 @@ func newConnection(cfg configs.Connection, parts Parts, dir *directory, m *metri
 		return nil, err
 	}
 	c.maps, c.commands, c.profiles, c.outs, c.filters = plan.maps, plan.commands, plan.profiles, plan.outs, plan.filters
+	c.published, c.sharers = plan.published(), []*connection{c}
 	return c, nil
 }
 
@@ -200,37 +204,45 @@ func (c *connection) session(ctx context.Context) error {
 }
 
 func (c *connection) serve(ctx context.Context, l *link) error {
-	filters := make(map[string]byte, len(c.filters)+len(c.wanted))
-	for _, from := range []map[string]byte{c.filters, c.wanted} {
-		for f, qos := range from {
-			filters[f] = qos
-		}
-	}
-	if err := l.subscribe(ctx, filters); err != nil {
+	if err := c.subscribeAll(ctx, l); err != nil {
 		return err
 	}
 	c.current.Store(l)
 	c.status.connected(l.epoch)
 	c.m.connected.Set(1)
 	defer c.m.connected.Set(0)
-	c.log.Info("mqtt connection is up", "url", c.dialer.url.Redacted(), "filters", len(filters))
+	c.log.Info("mqtt connection is up", "url", c.dialer.url.Redacted(), "filters", len(c.filters))
 	c.someOnline()
+	c.extras.renew(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.over:
 			return l.cause
-		case filter := <-c.more:
-			if _, has := c.wanted[filter]; has {
-				continue
-			}
-			if err := l.subscribe(ctx, map[string]byte{filter: 1}); err != nil {
+		case <-c.extras.changed:
+			if err := c.exchangeExtras(ctx, l); err != nil {
 				return err
 			}
-			c.wanted[filter] = 1
 		}
 	}
+}
+
+// subscribeAll asks for the filters of the configuration, and fails if the broker refuses one.
+func (c *connection) subscribeAll(ctx context.Context, l *link) error {
+	qos := func(filter string) byte { return c.filters[filter] }
+	for list := slices.Sorted(maps.Keys(c.filters)); len(list) > 0; {
+		n := fitting(list)
+		refused, err := l.subscribe(ctx, list[:n], qos)
+		if err != nil {
+			return err
+		}
+		if len(refused) > 0 {
+			return fmt.Errorf("subscribe: the broker refuses %q", refused[0])
+		}
+		list = list[n:]
+	}
+	return nil
 }
 
 // drain waits a moment for what is being stored, so that it need not come again.

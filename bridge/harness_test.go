@@ -228,6 +228,12 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 	if c.Name == "" {
 		c.Name = "site"
 	}
+	return startAll(tb, h, []configs.Connection{c}, change...)
+}
+
+// startAll runs a bridge of several connections; wantState and wantStatus are about the first.
+func startAll(tb testing.TB, h *hub, list []configs.Connection, change ...func(*bridge.Parts)) *running {
+	tb.Helper()
 	parts := bridge.Parts{
 		Node: "n1", Sink: h, Answers: h, States: h, Devices: h, Presence: h,
 		MaxAge: 3650 * 24 * time.Hour, MaxAhead: 10 * time.Minute,
@@ -236,7 +242,7 @@ func start(tb testing.TB, h *hub, c configs.Connection, change ...func(*bridge.P
 	for _, f := range change {
 		f(&parts)
 	}
-	b, err := bridge.New(configs.Bridge{Connections: []configs.Connection{c}, MaxDevices: h.maxDevices}, parts)
+	b, err := bridge.New(configs.Bridge{Connections: list, MaxDevices: h.maxDevices}, parts)
 	if err != nil {
 		tb.Fatal(err)
 	}

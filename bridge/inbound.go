@@ -23,6 +23,12 @@ const (
 	reasonStalled  DropReason = "stalled"
 	reasonReply    DropReason = "unknown_reply"
 	reasonLog      DropReason = "log_closed"
+
+	// Of a filter that an announcement makes needed; its device is known, but not heard there.
+	reasonFilter      DropReason = "invalid_filter"
+	reasonManyFilters DropReason = "too_many_filters"
+	reasonReadBack    DropReason = "read_back"
+	reasonDenied      DropReason = "filter_refused"
 )
 
 // work turns messages into points until ctx is done.
@@ -76,8 +82,13 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 			err = e
 		}
 	}
+	for _, filter := range result.Unsubscribe {
+		c.extras.remove(filter)
+	}
 	for _, filter := range result.Subscribe {
-		c.want(filter)
+		if drop := c.want(filter); drop != nil && err == nil {
+			err = drop
+		}
 	}
 	var drop *fleets.Drop
 	switch {
@@ -168,28 +179,6 @@ func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, vi
 		c.m.points.Add(float64(len(u.Points)))
 	}
 	return err
-}
-
-// want asks supervise to subscribe to one more filter, unless that would read back what the hub publishes.
-func (c *connection) want(filter string) {
-	if _, has := c.filters[filter]; has {
-		return
-	}
-	if err := CheckFilter(filter); err != nil {
-		c.status.fail(fmt.Errorf("subscribe: %w", err))
-		return
-	}
-	for _, o := range c.outs {
-		if Overlap(filter, o.pattern.filter) {
-			c.status.fail(fmt.Errorf("not subscribed to %s: out topic %s would come back", filter, o.topic))
-			return
-		}
-	}
-	select {
-	case c.more <- filter:
-	default:
-		c.status.fail(fmt.Errorf("not subscribed to %s: too many new topics at once; it is asked for again with the next announcement", filter))
-	}
 }
 
 func (c *connection) drop(topic string, why *fleets.Drop) {

@@ -156,21 +156,29 @@ func (c *timedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// subscribe asks for all filters and fails if the broker refuses one.
-func (l *link) subscribe(ctx context.Context, filters map[string]byte) error {
-	if len(filters) == 0 {
-		return nil
+// subscribe asks for filters, which fit one packet, and returns those that the broker refuses.
+func (l *link) subscribe(ctx context.Context, filters []string, qos func(filter string) byte) (refused []string, err error) {
+	asked := make(map[string]byte, len(filters))
+	for _, filter := range filters {
+		asked[filter] = qos(filter)
 	}
-	token := l.client.SubscribeMultiple(filters, nil)
+	token := l.client.SubscribeMultiple(asked, nil)
 	if err := l.await(ctx, token, subscribeTimeout); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
+		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	if granted, ok := token.(*mqtt.SubscribeToken); ok {
 		for filter, qos := range granted.Result() {
 			if qos > 2 {
-				return fmt.Errorf("subscribe: the broker refuses %q", filter)
+				refused = append(refused, filter)
 			}
 		}
+	}
+	return refused, nil
+}
+
+func (l *link) unsubscribe(ctx context.Context, filters []string) error {
+	if err := l.await(ctx, l.client.Unsubscribe(filters...), subscribeTimeout); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
 	}
 	return nil
 }

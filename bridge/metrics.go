@@ -11,6 +11,7 @@ const connectionLabel = "connection"
 
 var bridgeReasons = []DropReason{
 	reasonTopic, reasonTooLarge, reasonLine, reasonUnmapped, reasonRefused, reasonRejected, reasonStalled, reasonReply, reasonLog,
+	reasonFilter, reasonManyFilters, reasonReadBack, reasonDenied,
 }
 
 type metrics struct {

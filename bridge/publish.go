@@ -22,6 +22,9 @@ func (c *connection) publish(ctx context.Context, l *link, topic string, qos byt
 	if err := CheckTopic(topic); err != nil {
 		return fmt.Errorf("%w: %w", errUnsent, err)
 	}
+	if err := c.checkReadBack(topic); err != nil {
+		return fmt.Errorf("%w: %w", errUnsent, err)
+	}
 	if len(payload) > c.maxPayload {
 		return fmt.Errorf("%w: %w: %d bytes, at most %d", errUnsent, errPayload, len(payload), c.maxPayload)
 	}

@@ -14,11 +14,12 @@ const (
 	Empty         DropReason = "empty"
 	Retained      DropReason = "retained"
 	TooMany       DropReason = "too_many_devices"
+	TopicTaken    DropReason = "topic_taken"
 )
 
 // Reasons lists the reasons above, for metrics that start at zero.
 var Reasons = []DropReason{
-	InvalidUTF8, InvalidJSON, NotAnObject, TooDeep, TooManyFields, InvalidValue, Empty, Retained, TooMany,
+	InvalidUTF8, InvalidJSON, NotAnObject, TooDeep, TooManyFields, InvalidValue, Empty, Retained, TooMany, TopicTaken,
 }
 
 // Drop is the error for a message that means nothing.

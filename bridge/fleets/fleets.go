@@ -72,8 +72,9 @@ type Answer struct {
 
 // Result is what a message says.
 type Result struct {
-	Updates   []Update
-	Subscribe []string // filters that are now needed too
+	Updates     []Update
+	Subscribe   []string // filters that are now needed too
+	Unsubscribe []string // filters of earlier results that are no longer needed
 }
 
 // Request is a command as it goes to the broker: QoS 1, never retained.

@@ -40,18 +40,23 @@ type route struct {
 // tasmota reads devices that run Tasmota: telemetry on tele/<topic>/SENSOR and STATE, presence on tele/<topic>/LWT,
 // answers on stat/<topic>/RESULT, or stat/<topic>/<COMMAND> if the device has SetOption4. What discovery announces
 // (tasmota/discovery/<MAC>/config) goes before these defaults.
+//
+// A name or a base topic that a device has announced is its own until its announcement is cleared or names another: whoever
+// may write one discovery message would else get another device's answers, readings and commands by it. Devices that were
+// only guessed from their topics give way.
 type tasmota struct {
 	opts Options
 
 	mu     sync.Mutex
 	plugs  map[string]*plug // guarded by mu: by MQTT topic, which is the device's name
-	macs   map[string]*plug // guarded by mu: by discovery's MAC
-	routes map[string]route // guarded by mu: by base topic, which ends in "/"
+	macs   map[string]*plug // guarded by mu: those of plugs that are announced, by discovery's MAC
+	routes map[string]route // guarded by mu: by base topic, which ends in "/"; no two of plugs share one
 }
 
 // plug is one device.
 type plug struct {
 	topic   string    // Tasmota's %topic%, the device's name
+	mac     string    // of its announcement's topic; empty: it is guessed
 	base    [4]string // by kind
 	labels  map[string]string
 	hello   wire.Hello
@@ -96,6 +101,9 @@ func (t *tasmota) Handle(m Message) (Result, error) {
 		if p == nil {
 			return Result{}, ErrNotMine
 		}
+		if h := t.holdersLocked(p); len(h) > 0 {
+			return Result{}, &Drop{Reason: TopicTaken, Detail: h[0].String() + ", which announced other topics"}
+		}
 		if len(t.plugs) >= MaxPlugs {
 			return Result{}, &Drop{Reason: TooMany, Detail: p.topic}
 		}
@@ -132,8 +140,38 @@ func guess(base, name string) (*plug, kind) {
 	return defaultPlug(topic), k
 }
 
+// holding is what a device has and another one wants: its name or a base topic.
+type holding struct {
+	what string
+	plug *plug
+}
+
+// String says whose it is; both texts are a stranger's.
+func (h holding) String() string {
+	return fmt.Sprintf("%.80q belongs to device %.40s", h.what, h.plug.mac)
+}
+
+// holdersLocked returns the devices besides p that have its name or one of its base topics.
+func (t *tasmota) holdersLocked(p *plug) []holding {
+	var list []holding
+	add := func(what string, q *plug) {
+		if q != nil && (q.mac == "" || q.mac != p.mac) {
+			list = append(list, holding{what, q})
+		}
+	}
+	add(p.topic, t.plugs[p.topic])
+	for _, k := range []kind{stat, tele, cmnd} {
+		add(p.base[k], t.routes[p.base[k]].plug)
+	}
+	return list
+}
+
+// addLocked adds a device; there are no holders of what it has.
 func (t *tasmota) addLocked(p *plug) {
 	t.plugs[p.topic] = p
+	if p.mac != "" {
+		t.macs[p.mac] = p
+	}
 	for _, k := range []kind{stat, tele, cmnd} {
 		t.routes[p.base[k]] = route{p, k}
 	}
@@ -141,10 +179,11 @@ func (t *tasmota) addLocked(p *plug) {
 
 func (t *tasmota) removeLocked(p *plug) {
 	delete(t.plugs, p.topic)
+	if p.mac != "" {
+		delete(t.macs, p.mac)
+	}
 	for _, k := range []kind{stat, tele, cmnd} {
-		if t.routes[p.base[k]].plug == p {
-			delete(t.routes, p.base[k])
-		}
+		delete(t.routes, p.base[k])
 	}
 }
 

@@ -3,6 +3,7 @@ package fleets
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -30,57 +31,78 @@ type announcement struct {
 // discoverLocked learns a device. The message is retained by design, and an empty one says that the device is gone.
 func (t *tasmota) discoverLocked(rest string, payload []byte) (Result, error) {
 	mac, what, ok := strings.Cut(rest, "/")
-	if !ok || what != "config" {
+	if !ok || mac == "" || what != "config" {
 		if what == "sensors" {
 			return Result{}, nil // the sensors' values of an unknown time
 		}
 		return Result{}, ErrNotMine
 	}
-	old := t.macs[mac]
 	if len(payload) == 0 {
-		return t.forgetLocked(mac, old), nil
+		return t.forgetLocked(t.macs[mac]), nil
 	}
 	var a announcement
 	if err := json.Unmarshal(payload, &a); err != nil {
 		return Result{}, &Drop{Reason: InvalidJSON, Detail: err.Error()}
 	}
+	if a.MAC != "" && !strings.EqualFold(a.MAC, mac) {
+		// A broker's rules bound who writes which topic, so the topic's MAC is who it is.
+		return Result{}, &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("discovery of %.40q with the MAC %.40q", mac, a.MAC)}
+	}
 	p, err := a.plug()
 	if err != nil {
 		return Result{}, err
 	}
-	if old == nil {
-		old = t.plugs[p.topic] // guessed before it was announced
-	}
-	if old != nil {
-		p.waiting, p.json = old.waiting, old.json
-		t.removeLocked(old)
-	}
-	if other := t.plugs[p.topic]; other != nil {
-		t.removeLocked(other) // two devices with one topic: the last announced has it
-	}
-	if len(t.plugs) >= MaxPlugs || len(t.macs) >= MaxPlugs && t.macs[mac] == nil {
-		return Result{}, &Drop{Reason: TooMany, Detail: p.topic}
-	}
-	t.macs[mac] = p
-	t.addLocked(p)
-	result := Result{Updates: []Update{p.update()}}
-	for _, k := range []kind{tele, stat} {
-		if !strings.HasPrefix(p.base[k], [4]string{stat: "stat/", tele: "tele/"}[k]) || strings.Count(p.base[k], "/") != 2 {
-			result.Subscribe = append(result.Subscribe, p.base[k]+"+")
+	p.mac = mac
+	return t.announceLocked(p)
+}
+
+// announceLocked has p in the place of what its MAC announced before and of what was guessed, unless another announced
+// device has its name or one of its topics. What that MAC had before is free then all the same, for p no longer claims it.
+func (t *tasmota) announceLocked(p *plug) (Result, error) {
+	old, holders := t.macs[p.mac], t.holdersLocked(p)
+	for _, h := range holders {
+		if h.plug.mac != "" {
+			return t.forgetLocked(old), &Drop{Reason: TopicTaken, Detail: fmt.Sprintf("%s; if that device is gone, clear its retained message "+
+				"tasmota/discovery/%.40s/config and have this one announce itself again", h, h.plug.mac)}
 		}
 	}
+	if old == nil && len(holders) == 0 && len(t.plugs) >= MaxPlugs {
+		return Result{}, &Drop{Reason: TooMany, Detail: p.topic}
+	}
+	if before := cmp.Or(old, t.plugs[p.topic]); before != nil {
+		p.waiting, p.json = before.waiting, before.json
+	}
+	result := Result{Updates: []Update{p.update()}, Subscribe: p.filters()}
+	if old != nil {
+		t.removeLocked(old)
+		result.Unsubscribe = slices.DeleteFunc(old.filters(), func(f string) bool { return slices.Contains(result.Subscribe, f) })
+	}
+	for _, h := range holders {
+		t.removeLocked(h.plug)
+	}
+	t.addLocked(p)
 	return result, nil
 }
 
-func (t *tasmota) forgetLocked(mac string, p *plug) Result {
+// filters are what the profile's own topics do not cover.
+func (p *plug) filters() []string {
+	var list []string
+	for _, k := range []kind{tele, stat} {
+		if f := p.base[k] + "+"; !coveredBy(tasmotaTopics.In, p.base[k]) && !slices.Contains(list, f) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+func (t *tasmota) forgetLocked(p *plug) Result {
 	if p == nil {
 		return Result{}
 	}
-	delete(t.macs, mac)
 	t.removeLocked(p)
 	u := p.update()
 	u.Presence, u.Cause = Offline, "removed"
-	return Result{Updates: []Update{u}}
+	return Result{Updates: []Update{u}, Unsubscribe: p.filters()}
 }
 
 // plug makes a device of what was announced.
@@ -99,8 +121,8 @@ func (a announcement) plug() (*plug, error) {
 		}
 		p.base[k] = base
 	}
-	if p.base[cmnd] == p.base[stat] || p.base[cmnd] == p.base[tele] {
-		return nil, &Drop{Reason: InvalidValue, Detail: "FullTopic has the same topics for commands and answers"}
+	if err := p.checkDirections(); err != nil {
+		return nil, err
 	}
 	p.online, p.offline = cmp.Or(a.Online, p.online), cmp.Or(a.Offline, p.offline)
 	for i := range min(len(a.States), len(p.states)) {
@@ -122,6 +144,39 @@ func (a announcement) plug() (*plug, error) {
 	return p, nil
 }
 
+// checkDirections refuses a device that would have the hub publish where it reads, or read where it publishes.
+func (p *plug) checkDirections() error {
+	if p.base[cmnd] == p.base[stat] || p.base[cmnd] == p.base[tele] {
+		return &Drop{Reason: InvalidValue, Detail: "FullTopic has the same topics for commands and answers"}
+	}
+	for _, k := range []kind{stat, tele} {
+		if coveredBy(tasmotaTopics.Commands, p.base[k]) {
+			return &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("FullTopic puts answers at %.80q, where commands go", p.base[k])}
+		}
+	}
+	if coveredBy(tasmotaTopics.In, p.base[cmnd]) {
+		return &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("FullTopic puts commands at %.80q, where answers are read", p.base[cmnd])}
+	}
+	return nil
+}
+
+// coveredBy reports whether one of filters, which have no "#", covers the topics below base.
+func coveredBy(filters []string, base string) bool {
+	levels := strings.Split(base, "/") // the last is empty, and stands for any name
+	return slices.ContainsFunc(filters, func(filter string) bool {
+		want := strings.Split(filter, "/")
+		if len(want) != len(levels) {
+			return false
+		}
+		for i, l := range levels[:len(levels)-1] {
+			if want[i] != "+" && want[i] != l {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // base puts a FullTopic together. It always ends in "/", as Tasmota makes it.
 func (a announcement) base(prefix string) (string, error) {
 	full := cmp.Or(a.FullTopic, "%prefix%/%topic%/")
@@ -135,7 +190,7 @@ func (a announcement) base(prefix string) (string, error) {
 	base := strings.NewReplacer("%prefix%", prefix, "%topic%", a.Topic, "%hostname%", a.Host, "%id%", id).Replace(full)
 	base = strings.TrimRight(base, "/") + "/"
 	if strings.ContainsAny(base, "+#%\x00") || strings.HasPrefix(base, "$") || strings.HasPrefix(base, "/") {
-		return "", &Drop{Reason: InvalidValue, Detail: "FullTopic " + full}
+		return "", &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("FullTopic %.80q", full)}
 	}
 	return base, nil
 }
