@@ -28,6 +28,7 @@ const (
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
 	MaxPendingWrites = 4096             // packets waiting for one client's socket
 	MaxRetained      = 10_000           // retained messages
+	MaxRetainedBytes = 64 << 20         // all retained messages, with what keeping each costs
 	receiveMaximum   = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
 	sessionExpiry    = 7 * 24 * 60 * 60 // seconds that a session outlives its client
 	sysTopicSeconds  = 30

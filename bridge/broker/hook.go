@@ -23,7 +23,7 @@ var (
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
-		mqtt.OnClientExpired, mqtt.OnPacketRead,
+		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
 	}
 )
 
@@ -31,12 +31,13 @@ var (
 type hook struct {
 	mqtt.HookBase
 	// static after newHook
-	server  *mqtt.Server
-	hub     Endpoint
-	user    credential
-	hubUser credential
-	gate    *gate
-	m       *metrics
+	server   *mqtt.Server
+	hub      Endpoint
+	user     credential
+	hubUser  credential
+	gate     *gate
+	retained *retained
+	m        *metrics
 
 	mu     sync.Mutex
 	hubIDs map[string]bool // guarded by mu: client ids that the hub uses
@@ -56,13 +57,14 @@ func (c credential) matches(name, password []byte) bool {
 
 func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) *hook {
 	return &hook{
-		server:  server,
-		hub:     hub,
-		user:    newCredential(cfg.Username, string(cfg.Password)),
-		hubUser: newCredential(hub.Username, string(hub.Password)),
-		gate:    newGate(server, m),
-		m:       m,
-		hubIDs:  make(map[string]bool),
+		server:   server,
+		hub:      hub,
+		user:     newCredential(cfg.Username, string(cfg.Password)),
+		hubUser:  newCredential(hub.Username, string(hub.Password)),
+		gate:     newGate(server, m),
+		retained: newRetained(),
+		m:        m,
+		hubIDs:   make(map[string]bool),
 	}
 }
 
@@ -132,9 +134,8 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if cl.Net.Inline {
 		return pk, nil
 	}
-	if pk.FixedHeader.Retain && h.retainedFull(pk.TopicName, pk.Payload) {
-		pk.FixedHeader.Retain = false
-		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	if pk.FixedHeader.Retain {
+		pk.FixedHeader.Retain = h.mayRetain(pk)
 	}
 	if pk.FixedHeader.Qos == 0 || h.isHub(cl) || !h.hubWants(pk.TopicName) {
 		return pk, nil
@@ -142,6 +143,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if err := h.gate.pass(cl, pk); err != nil {
 		// No acknowledgement: the publisher is cut off and sends it again.
 		h.m.dropped.WithLabelValues(droppedGate).Inc()
+		if pk.FixedHeader.Retain {
+			h.OnRetainedExpired(pk.TopicName) // its place may have been taken for nothing
+		}
 		cl.Stop(err)
 		return pk, packets.ErrRejectPacket
 	}
@@ -149,12 +153,24 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 }
 
 // OnWill bounds retained messages for wills too.
-func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
-	if will.Retain && h.retainedFull(will.TopicName, will.Payload) {
-		will.Retain = false
-		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	if will.Retain {
+		will.Retain = h.mayRetain(packets.Packet{TopicName: will.TopicName, Payload: will.Payload})
+		if cl.Properties.Will.WillDelayInterval > 0 {
+			h.OnRetainedExpired(will.TopicName) // retained later, or never if the client comes back
+		}
 	}
 	return will, nil
+}
+
+// OnRetainMessage is called when a retained message is kept, replaced or taken away.
+func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) {
+	h.OnRetainedExpired(pk.TopicName)
+}
+
+// OnRetainedExpired counts anew what is retained for a topic.
+func (h *hook) OnRetainedExpired(topic string) {
+	h.retained.settle(topic, h.server.Topics.Retained.Get)
 }
 
 // OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session.
@@ -211,12 +227,14 @@ func (h *hook) hubWants(topic string) bool {
 	return false
 }
 
-func (h *hook) retainedFull(topic string, payload []byte) bool {
-	if len(payload) == 0 || h.server.Topics.Retained.Len() < MaxRetained {
-		return false
+// mayRetain takes the place of a retained message; an empty one takes none, for it frees its topic's. What does not fit
+// is handed out all the same, and not retained.
+func (h *hook) mayRetain(pk packets.Packet) bool {
+	if len(pk.Payload) == 0 || h.retained.take(pk.TopicName, sizeOf(pk)) {
+		return true
 	}
-	_, replaces := h.server.Topics.Retained.Get(topic)
-	return !replaces
+	h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	return false
 }
 
 func reserved(topic string) bool { return strings.HasPrefix(topic, "$") }
