@@ -2,9 +2,12 @@ package broker_test
 
 import (
 	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 )
@@ -49,4 +52,99 @@ func TestRetainedBytesAreBounded(t *testing.T) {
 	if retained(t, reader, "r/new") == 0 {
 		t.Error("an empty message did not give its place back")
 	}
+}
+
+// raw connects without a client library, for crowds of thousands. It returns nil if the broker closed the socket.
+func raw(t *testing.T, b *broker.Broker, id string) (net.Conn, *packets.ConnackPacket) {
+	t.Helper()
+	conn, err := net.Dial("tcp", b.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	hello.ProtocolName, hello.ProtocolVersion, hello.ClientIdentifier = "MQTT", 4, id
+	hello.UsernameFlag, hello.Username, hello.PasswordFlag, hello.Password = true, "site", true, []byte("pw")
+	if err := hello.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := packets.ReadPacket(conn)
+	if err != nil {
+		return conn, nil
+	}
+	return conn, answer.(*packets.ConnackPacket)
+}
+
+// leave ends a connection, and returns when the broker has ended it too.
+func leave(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Read(make([]byte, 1))
+	_ = conn.Close()
+}
+
+// Firmware with a new client id for each connection leaves a session each. It locks nobody out: the oldest of what it left
+// makes room, and neither the hub's session nor that of a client that is there does.
+func TestSessionAloneLongestMakesRoom(t *testing.T) {
+	b, _, _ := start(t)
+	connect(t, b, "hub", map[string]byte{"tele/#": 1}).Disconnect(0)
+	there, _ := raw(t, b, "there")
+	for i := range broker.MaxSessions + 10 {
+		conn, hello := raw(t, b, fmt.Sprintf("random-%d", i))
+		if hello == nil || hello.ReturnCode != packets.Accepted {
+			t.Fatalf("client %d was refused: %v", i, hello)
+		}
+		leave(t, conn)
+	}
+	if err := packets.NewControlPacket(packets.Pingreq).Write(there); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := packets.ReadPacket(there); err != nil {
+		t.Error("a client that was there was thrown out:", err)
+	}
+	_ = there.Close()
+	for id, want := range map[string]bool{"random-0": false, fmt.Sprintf("random-%d", broker.MaxSessions): true} {
+		if _, hello := raw(t, b, id); hello == nil || hello.SessionPresent != want {
+			t.Errorf("%s: %v, want a session: %v", id, hello, want)
+		}
+	}
+	hub := b.Hub()
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(hub.URL).SetUsername(hub.Username).SetPassword(string(hub.Password)).
+		SetClientID("hub").SetCleanSession(false).SetAutoReconnect(false))
+	token := c.Connect()
+	wait(t, token)
+	defer c.Disconnect(0)
+	if !token.(*mqtt.ConnectToken).SessionPresent() {
+		t.Error("the hub's session made room")
+	}
+}
+
+// A client too many is told so, and the hub has its place all the same.
+func TestPlaceForTheHub(t *testing.T) {
+	b, _, _ := start(t)
+	for i := range broker.MaxClients {
+		if _, hello := raw(t, b, fmt.Sprint(i)); hello == nil || hello.ReturnCode != packets.Accepted {
+			t.Fatalf("client %d was refused: %v", i, hello)
+		}
+	}
+	if _, hello := raw(t, b, "one more"); hello == nil || hello.ReturnCode != packets.ErrRefusedServerUnavailable {
+		t.Errorf("a client too many was answered %v", hello)
+	}
+	connect(t, b, "hub", map[string]byte{"tele/#": 1})
+}
+
+// Sockets that say nothing keep nobody out.
+func TestSilentSocketsMakeRoom(t *testing.T) {
+	b, _, _ := start(t)
+	for range broker.MaxClients + 400 {
+		conn, err := net.Dial("tcp", b.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	wait(t, publisher(t, b).Publish("a", 1, false, "x"))
 }

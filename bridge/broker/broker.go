@@ -22,8 +22,9 @@ import (
 
 // The bounds of the broker.
 const (
-	MaxClients       = 1024             // connected clients
+	MaxClients       = 1024             // connected clients beside the hub
 	MaxSessions      = 4096             // sessions, connected or waiting for their client
+	hubPlaces        = 16               // connections of the hub that find a place whoever else is there
 	MaxPacketBytes   = 256 << 10        // one packet
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
 	MaxPendingWrites = 4096             // packets waiting for one client's socket
@@ -32,7 +33,8 @@ const (
 	receiveMaximum   = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
 	sessionExpiry    = 7 * 24 * 60 * 60 // seconds that a session outlives its client
 	sysTopicSeconds  = 30
-	maxUnauthed      = 64 // sockets that have not yet said CONNECT
+	maxUnauthed      = 256      // sockets that have not yet said who they are
+	maxConnectBytes  = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
 	hubUsername      = "fairlead-hub"
 	listenerID       = "bridge"
 )
@@ -70,7 +72,9 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 	}
 	server := mqtt.New(&mqtt.Options{
 		Capabilities: &mqtt.Capabilities{
-			MaximumClients:               MaxClients,
+			// The hook refuses clients beyond MaxClients, and not the hub. As many as may be on their way in at that moment
+			// may come to it, no more.
+			MaximumClients:               MaxClients + maxUnauthed + hubPlaces,
 			MaximumClientWritesPending:   MaxPendingWrites,
 			MaximumSessionExpiryInterval: sessionExpiry,
 			MaximumPacketSize:            MaxPacketBytes,

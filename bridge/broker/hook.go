@@ -17,7 +17,7 @@ import (
 // Errors that end a connection attempt.
 var (
 	errWillTopic  = errors.New("will topic is not allowed")
-	errTooMany    = errors.New("too many sessions")
+	errTooMany    = errors.New("too many clients")
 	errReservedID = errors.New("client id belongs to the hub")
 	errNotStored  = errors.New("message could not be handed to the hub")
 	provided      = []byte{
@@ -37,6 +37,7 @@ type hook struct {
 	hubUser  credential
 	gate     *gate
 	retained *retained
+	sessions *sessions
 	m        *metrics
 
 	mu     sync.Mutex
@@ -63,6 +64,7 @@ func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) 
 		hubUser:  newCredential(hub.Username, string(hub.Password)),
 		gate:     newGate(server, m),
 		retained: newRetained(),
+		sessions: newSessions(server, m),
 		m:        m,
 		hubIDs:   make(map[string]bool),
 	}
@@ -74,36 +76,43 @@ func (h *hook) ID() string { return "fairlead" }
 // Provides says which of mochi's events the hook wants.
 func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
 
-// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one session too
+// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one client too
 // many.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if pk.Connect.WillFlag && reserved(pk.Connect.WillTopic) {
 		h.m.refused.WithLabelValues(refusedWill).Inc()
 		return errWillTopic
 	}
-	if _, known := h.server.Clients.Get(cl.ID); !known && h.server.Clients.Len() >= MaxSessions {
+	if !h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) && h.sessions.full() {
 		h.m.refused.WithLabelValues(refusedFull).Inc()
-		return errTooMany
+		busy := packets.ErrServerBusy
+		if cl.Properties.ProtocolVersion < 5 {
+			busy = packets.ErrServerUnavailable
+		}
+		return errors.Join(errTooMany, h.server.SendConnack(cl, busy, false, nil))
 	}
 	return nil
 }
 
 // OnConnectAuthenticate checks the password and keeps the hub's client ids for the hub.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	if h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) {
+	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
+	switch {
+	case hub:
 		h.mu.Lock()
 		h.hubIDs[cl.ID] = true
 		h.mu.Unlock()
-		return true
-	}
-	if h.isHub(cl) {
+	case h.isHub(cl):
 		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
-	}
-	if !h.user.matches(pk.Connect.Username, pk.Connect.Password) {
+	case !h.user.matches(pk.Connect.Username, pk.Connect.Password):
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
+	}
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.authenticated()
+		conn.leave = h.sessions.enter(cl.ID, hub)
 	}
 	return true
 }
@@ -115,8 +124,13 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	}
 }
 
-// OnPacketRead ends a client that publishes below "$". mochi would leave its message unanswered, and the client waiting.
+// OnPacketRead ends a client that publishes below "$", whose message mochi would leave unanswered, and the client waiting;
+// and one whose CONNECT is too large.
 func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Connect && pk.FixedHeader.Remaining > maxConnectBytes {
+		h.m.refused.WithLabelValues(refusedLarge).Inc()
+		return pk, packets.ErrRejectPacket
+	}
 	if pk.FixedHeader.Type == packets.Publish && reserved(pk.TopicName) {
 		h.m.refused.WithLabelValues(refusedTopic).Inc()
 		return pk, packets.ErrRejectPacket
@@ -152,8 +166,10 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.CodeSuccessIgnore // handed out by the gate; mochi only acknowledges
 }
 
-// OnWill bounds retained messages for wills too.
+// OnWill bounds retained messages for wills too. A will waits no longer than its session lives [MQTT5 3.1.3.2.2]: mochi
+// would keep those of ended sessions for as long as their clients had asked for.
 func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	cl.Properties.Will.WillDelayInterval = min(cl.Properties.Will.WillDelayInterval, cl.Properties.Props.SessionExpiryInterval)
 	if will.Retain {
 		will.Retain = h.mayRetain(packets.Packet{TopicName: will.TopicName, Payload: will.Payload})
 		if cl.Properties.Will.WillDelayInterval > 0 {
@@ -207,6 +223,7 @@ func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
 func (h *hook) OnClientExpired(cl *mqtt.Client) {
 	cl.ClearInflights()
 	h.server.UnsubscribeClient(cl)
+	h.sessions.forget(cl.ID)
 }
 
 func (h *hook) isHub(cl *mqtt.Client) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 
 // listener accepts sockets for the server. Unlike mochi's own it bounds the sockets that have not yet said who they
 // are, gives them a deadline for it, and closes and waits for all that it let in: the server knows only those that have
-// said who they are.
+// said who they are. Those are bounded by the hook.
 type listener struct {
 	socket net.Listener
 	m      *metrics
@@ -26,12 +27,13 @@ type listener struct {
 
 	serving sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{} // nil once closed
+	mu      sync.Mutex
+	conns   map[*timedConn]struct{} // guarded by mu: nil once closed
+	unknown []*timedConn            // guarded by mu: those of conns that have not yet said who they are, oldest first
 }
 
 func newListener(socket net.Listener, m *metrics) *listener {
-	return &listener{socket: socket, m: m, conns: make(map[net.Conn]struct{})}
+	return &listener{socket: socket, m: m, conns: make(map[*timedConn]struct{})}
 }
 
 // ID, Address and Protocol describe the listener to mochi.
@@ -48,7 +50,7 @@ func (l *listener) Init(log *slog.Logger) error {
 // Serve accepts sockets until the listener is closed.
 func (l *listener) Serve(establish listeners.EstablishFn) {
 	for {
-		conn, err := l.socket.Accept()
+		socket, err := l.socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -57,6 +59,8 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(acceptPause)
 			continue
 		}
+		conn := &timedConn{Conn: socket}
+		conn.authenticated = func() { l.known(conn) }
 		if l.admit(conn) {
 			go l.serve(conn, establish)
 			continue
@@ -68,29 +72,45 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 // acceptPause keeps a lasting accept error, such as no more file descriptors, from spinning.
 const acceptPause = 100 * time.Millisecond
 
-func (l *listener) admit(conn net.Conn) bool {
+// admit lets conn in. Silent sockets keep nobody out: where they are too many the one that has been silent longest goes.
+func (l *listener) admit(conn *timedConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conns == nil {
 		return false
 	}
-	if len(l.conns) >= MaxClients+maxUnauthed {
+	if len(l.unknown) >= maxUnauthed {
 		l.m.refused.WithLabelValues(refusedFull).Inc()
-		return false
+		_ = l.unknown[0].Conn.Close()
+		l.unknown = slices.Delete(l.unknown, 0, 1)
 	}
 	l.conns[conn] = struct{}{}
+	l.unknown = append(l.unknown, conn)
 	l.serving.Add(1)
 	return true
 }
 
-func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) {
+// known is called when conn has said who it is, or is gone.
+func (l *listener) known(conn *timedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.unknown, conn); i >= 0 {
+		l.unknown = slices.Delete(l.unknown, i, i+1)
+	}
+}
+
+func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 	defer l.serving.Done()
 	_ = conn.SetReadDeadline(time.Now().Add(connectTimeout))
 	l.m.clients.Inc()
 	defer l.m.clients.Dec()
-	if err := establish(listenerID, &timedConn{Conn: conn}); err != nil {
+	if err := establish(listenerID, conn); err != nil {
 		l.log.Debug("mqtt client ended", "err", err)
 	}
+	if conn.leave != nil {
+		conn.leave()
+	}
+	l.known(conn)
 	l.mu.Lock()
 	delete(l.conns, conn)
 	l.mu.Unlock()
@@ -117,7 +137,11 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 
 // timedConn bounds each write. mochi holds a client's lock while it writes, and publishers to that client wait for the
 // lock, so a client that does not read would otherwise stop others.
-type timedConn struct{ net.Conn }
+type timedConn struct {
+	net.Conn
+	authenticated func() // static: to be called when the client has said who it is
+	leave         func() // owned by serve: to be called when an authenticated client is gone
+}
 
 // SetDeadline is mochi's keep-alive, which concerns reading only.
 func (c *timedConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
