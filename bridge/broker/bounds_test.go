@@ -148,3 +148,87 @@ func TestSilentSocketsMakeRoom(t *testing.T) {
 	}
 	wait(t, publisher(t, b).Publish("a", 1, false, "x"))
 }
+
+// away leaves a session behind that everything is kept for.
+func away(t *testing.T, b *broker.Broker, id string) {
+	t.Helper()
+	conn, _ := raw(t, b, id)
+	all := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	all.MessageID, all.Topics, all.Qoss = 1, []string{"#"}, []byte{1}
+	if err := all.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := packets.ReadPacket(conn); err != nil {
+		t.Fatal(err)
+	}
+	leave(t, conn)
+}
+
+const largeBytes = 60 << 10
+
+// What waits for one client is bounded in bytes, and there is room again when it has taken it.
+func TestSessionBytesAreBounded(t *testing.T) {
+	b, _, _ := start(t)
+	away(t, b, "away")
+	pub := publisher(t, b)
+	const n = broker.MaxSessionBytes/largeBytes + 20
+	for range n {
+		wait(t, pub.Publish("a", 1, false, make([]byte, largeBytes)))
+	}
+	got := make(chan mqtt.Message, 2*n)
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + b.Addr().String()).SetClientID("away").SetUsername("site").
+		SetPassword("pw").SetCleanSession(false).SetAutoReconnect(false).
+		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { got <- m }))
+	wait(t, c.Connect())
+	defer c.Disconnect(100)
+	bytes := 0
+	for range broker.MaxSessionBytes / (largeBytes + 2048) {
+		bytes += len((<-got).Payload())
+	}
+	// What follows is the next message only if nothing more was kept. It comes once the first is acknowledged.
+	for end := false; !end; {
+		wait(t, pub.Publish("end", 1, false, "x"))
+		select {
+		case m := <-got:
+			bytes += len(m.Payload())
+			end = m.Topic() == "end"
+		case <-time.After(time.Second): // not handed out: its acknowledgements were not yet read
+		}
+	}
+	if bytes > broker.MaxSessionBytes+largeBytes {
+		t.Errorf("%d bytes waited, want at most %d", bytes, broker.MaxSessionBytes)
+	}
+}
+
+// Sessions without their clients hold no more than all may together: those that have been alone longest go, and who is
+// there gets its messages.
+func TestQueuedBytesAreBounded(t *testing.T) {
+	b, _, _ := start(t)
+	const most = broker.MaxQueuedBytes / broker.MaxSessionBytes
+	for i := range most + 8 {
+		away(t, b, fmt.Sprintf("away-%d", i))
+	}
+	there, pub := publisher(t, b), publisher(t, b)
+	got := make(chan mqtt.Message, 1000)
+	wait(t, there.Subscribe("a", 1, func(_ mqtt.Client, m mqtt.Message) { got <- m }))
+	for range broker.MaxSessionBytes/largeBytes + 1 {
+		wait(t, pub.Publish("a", 1, false, make([]byte, largeBytes)))
+		<-got
+	}
+	remain := 0
+	for i := range most + 8 {
+		conn, hello := raw(t, b, fmt.Sprintf("away-%d", i))
+		if hello == nil {
+			t.Fatal("refused")
+		}
+		if hello.SessionPresent {
+			remain++
+		} else if i >= most {
+			t.Errorf("the session that was left as number %d went before older ones", i)
+		}
+		_ = conn.Close()
+	}
+	if remain > most || remain == 0 {
+		t.Errorf("%d full sessions remain, want at most %d", remain, most)
+	}
+}

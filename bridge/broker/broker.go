@@ -27,6 +27,8 @@ const (
 	hubPlaces        = 16               // connections of the hub that find a place whoever else is there
 	MaxPacketBytes   = 256 << 10        // one packet
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
+	MaxSessionBytes  = 8 << 20          // unacknowledged messages kept for one client
+	MaxQueuedBytes   = 128 << 20        // unacknowledged messages kept for all clients
 	MaxPendingWrites = 4096             // packets waiting for one client's socket
 	MaxRetained      = 10_000           // retained messages
 	MaxRetainedBytes = 64 << 20         // all retained messages, with what keeping each costs
@@ -35,8 +37,12 @@ const (
 	sysTopicSeconds  = 30
 	maxUnauthed      = 256      // sockets that have not yet said who they are
 	maxConnectBytes  = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
-	hubUsername      = "fairlead-hub"
-	listenerID       = "bridge"
+	// A client for which less than this waits gets its messages even where MaxQueuedBytes wait for others that are there
+	// too: so all sessions hold MaxQueuedBytes and MaxClients of these at most, which is twice MaxQueuedBytes, and of each
+	// publisher the one message that it is sending.
+	fairShare   = MaxQueuedBytes / MaxClients
+	hubUsername = "fairlead-hub"
+	listenerID  = "bridge"
 )
 
 // ErrNoCredentials refuses a broker that anybody could use.
@@ -86,6 +92,8 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 			WildcardSubAvailable:         1,
 			SubIDAvailable:               1,
 			SharedSubAvailable:           1,
+			// A client's properties would be kept for each of its unfinished QoS 2 messages.
+			Compatibilities: mqtt.Compatibilities{NoInheritedPropertiesOnAck: true},
 			// Zero: a limit here would also delete retained states and queued QoS 1 messages of that age.
 			MaximumMessageExpiryInterval: 0,
 		},

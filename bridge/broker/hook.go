@@ -10,6 +10,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/mochi-mqtt/server/v2/system"
 
 	"github.com/fairlead-hub/fairlead/configs"
 )
@@ -19,11 +20,13 @@ var (
 	errWillTopic  = errors.New("will topic is not allowed")
 	errTooMany    = errors.New("too many clients")
 	errReservedID = errors.New("client id belongs to the hub")
+	errQueueFull  = errors.New("too many unfinished messages")
 	errNotStored  = errors.New("message could not be handed to the hub")
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
 		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnSysInfoTick,
 	}
 )
 
@@ -38,6 +41,7 @@ type hook struct {
 	gate     *gate
 	retained *retained
 	sessions *sessions
+	queued   *queued
 	m        *metrics
 
 	mu     sync.Mutex
@@ -65,6 +69,7 @@ func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) 
 		gate:     newGate(server, m),
 		retained: newRetained(),
 		sessions: newSessions(server, m),
+		queued:   newQueued(),
 		m:        m,
 		hubIDs:   make(map[string]bool),
 	}
@@ -126,7 +131,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 
 // OnPacketRead ends a client that publishes below "$", whose message mochi would leave unanswered, and the client waiting;
 // and one whose CONNECT is too large.
-func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	if pk.FixedHeader.Type == packets.Connect && pk.FixedHeader.Remaining > maxConnectBytes {
 		h.m.refused.WithLabelValues(refusedLarge).Inc()
 		return pk, packets.ErrRejectPacket
@@ -135,18 +140,29 @@ func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 		h.m.refused.WithLabelValues(refusedTopic).Inc()
 		return pk, packets.ErrRejectPacket
 	}
+	h.acknowledged(cl, pk)
 	return pk, nil
 }
 
-// OnACLCheck lets everybody read, and nobody write below "$".
-func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return !write || !reserved(topic)
+// OnACLCheck lets everybody read, and nobody write below "$". mochi asks before each delivery, so here a message is not
+// handed to a client for which too much waits.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	if write {
+		return !reserved(topic)
+	}
+	return h.hasRoom(cl)
 }
 
 // OnPublish bounds retained messages and takes messages that are owed an acknowledgement through the gate.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	if cl.Net.Inline {
 		return pk, nil
+	}
+	if held, _ := h.queued.held(cl.ID); pk.FixedHeader.Qos == 2 && held >= MaxSessionBytes {
+		// Each QoS 2 message that a client leaves unfinished is kept in its own session.
+		h.m.dropped.WithLabelValues(droppedQueue).Inc()
+		cl.Stop(errQueueFull)
+		return pk, packets.ErrRejectPacket
 	}
 	if pk.FixedHeader.Retain {
 		pk.FixedHeader.Retain = h.mayRetain(pk)
@@ -189,9 +205,13 @@ func (h *hook) OnRetainedExpired(topic string) {
 	h.retained.settle(topic, h.server.Topics.Retained.Get)
 }
 
-// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session.
+// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session, and count
+// what waits in the others.
 func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	if h.isHub(cl) && !pk.FixedHeader.Dup {
+	switch {
+	case !h.isHub(cl):
+		h.queued.set(cl.ID, pk.PacketID, sizeOf(pk))
+	case !pk.FixedHeader.Dup:
 		h.gate.handed(cl.ID, pk.PacketID)
 	}
 }
@@ -200,14 +220,20 @@ func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) 
 func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
 	if h.isHub(cl) {
 		h.gate.finished(cl.ID, pk.PacketID, nil)
+		return
 	}
+	h.queued.set(cl.ID, pk.PacketID, 0)
 }
 
 // OnQosDropped is called when a session forgets a message; on a takeover the new session holds it.
 func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
 	h.m.dropped.WithLabelValues(droppedSession).Inc()
-	if h.isHub(cl) && !cl.IsTakenOver() {
+	switch {
+	case cl.IsTakenOver():
+	case h.isHub(cl):
 		h.gate.finished(cl.ID, pk.PacketID, errNotStored)
+	default:
+		h.queued.set(cl.ID, pk.PacketID, 0)
 	}
 }
 
@@ -224,6 +250,75 @@ func (h *hook) OnClientExpired(cl *mqtt.Client) {
 	cl.ClearInflights()
 	h.server.UnsubscribeClient(cl)
 	h.sessions.forget(cl.ID)
+}
+
+// OnSubscribe and OnSubscribed tell the question whether a client may subscribe from that whether it may be sent a message.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.subscribing.Store(true)
+	}
+	return pk
+}
+
+// OnSubscribed is called before the client gets what is retained.
+func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.subscribing.Store(false)
+	}
+}
+
+// OnSysInfoTick is called now and then.
+func (h *hook) OnSysInfoTick(*system.Info) {
+	for _, id := range h.queued.clients() {
+		cl, ok := h.server.Clients.Get(id)
+		if ok && cl.IsTakenOver() {
+			continue // its messages are on their way to the new session
+		}
+		h.queued.reconcile(id, func(message uint16) bool {
+			if !ok {
+				return false
+			}
+			_, there := cl.State.Inflight.Get(message)
+			return there
+		})
+	}
+}
+
+// acknowledged counts what an acknowledgement frees. mochi does so at the first one, whatever the message's QoS, and does
+// not always tell.
+func (h *hook) acknowledged(cl *mqtt.Client, pk packets.Packet) {
+	switch pk.FixedHeader.Type {
+	case packets.Puback, packets.Pubrel, packets.Pubcomp:
+		h.queued.set(cl.ID, pk.PacketID, 0)
+	case packets.Pubrec:
+		h.queued.shrink(cl.ID, pk.PacketID)
+	}
+}
+
+// hasRoom tells whether cl may be handed one more message. Where too much waits for all together, the sessions that have
+// been alone longest go first; those that are there keep a share each.
+func (h *hook) hasRoom(cl *mqtt.Client) bool {
+	conn, ok := cl.Net.Conn.(*timedConn)
+	if !ok || conn.subscribing.Load() || h.isHub(cl) {
+		return true
+	}
+	session, total := h.queued.held(cl.ID)
+	for total >= MaxQueuedBytes && h.sessions.evict(h.holdsQueued) {
+		session, total = h.queued.held(cl.ID)
+	}
+	if current, _ := h.server.Clients.Get(cl.ID); current != cl {
+		return false // it was its turn to go
+	}
+	if session < fairShare || session < MaxSessionBytes && total < MaxQueuedBytes {
+		return true
+	}
+	h.m.dropped.WithLabelValues(droppedQueue).Inc()
+	return false
+}
+
+func (h *hook) holdsQueued(id string) bool {
+	session, _ := h.queued.held(id)
+	return session > 0
 }
 
 func (h *hook) isHub(cl *mqtt.Client) bool {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -141,6 +142,7 @@ type timedConn struct {
 	net.Conn
 	authenticated func() // static: to be called when the client has said who it is
 	leave         func() // owned by serve: to be called when an authenticated client is gone
+	subscribing   atomic.Bool
 }
 
 // SetDeadline is mochi's keep-alive, which concerns reading only.

@@ -14,6 +14,7 @@ const (
 	droppedGate     = "not_stored"
 	droppedSession  = "session_ended"
 	droppedSlow     = "slow_client"
+	droppedQueue    = "queue_limit"
 )
 
 type metrics struct {
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge} {
 		m.refused.WithLabelValues(r)
 	}
-	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow} {
+	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {
 		m.dropped.WithLabelValues(r)
 	}
 	reg.MustRegister(m.clients, m.waiting, m.evicted, m.refused, m.dropped)

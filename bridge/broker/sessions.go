@@ -80,7 +80,13 @@ func (s *sessions) forgetLocked(id string) {
 	}
 }
 
-// evictLocked ends the session that has been alone longest among those that it concerns, and tells whether there was one.
+// evict ends the session that has been alone longest among those that it concerns, and tells whether there was one.
+func (s *sessions) evict(concerns func(id string) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.evictLocked(concerns)
+}
+
 func (s *sessions) evictLocked(concerns func(id string) bool) bool {
 	for e := s.order.Front(); e != nil; e = e.Next() {
 		id := e.Value.(string)
