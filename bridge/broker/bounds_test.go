@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -152,16 +153,22 @@ func TestSilentSocketsMakeRoom(t *testing.T) {
 // away leaves a session behind that everything is kept for.
 func away(t *testing.T, b *broker.Broker, id string) {
 	t.Helper()
+	leave(t, subscribeAll(t, b, id, 1))
+}
+
+// subscribeAll returns a connection that everything is sent to.
+func subscribeAll(t *testing.T, b *broker.Broker, id string, qos byte) net.Conn {
+	t.Helper()
 	conn, _ := raw(t, b, id)
 	all := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
-	all.MessageID, all.Topics, all.Qoss = 1, []string{"#"}, []byte{1}
+	all.MessageID, all.Topics, all.Qoss = 1, []string{"#"}, []byte{qos}
 	if err := all.Write(conn); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := packets.ReadPacket(conn); err != nil {
 		t.Fatal(err)
 	}
-	leave(t, conn)
+	return conn
 }
 
 const largeBytes = 60 << 10
@@ -230,5 +237,31 @@ func TestQueuedBytesAreBounded(t *testing.T) {
 	}
 	if remain > most || remain == 0 {
 		t.Errorf("%d full sessions remain, want at most %d", remain, most)
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// What waits for clients that do not read is bounded in bytes, and who reads gets its messages.
+func TestUnsentBytesAreBounded(t *testing.T) {
+	b, _, _ := start(t)
+	for i := range 20 {
+		subscribeAll(t, b, fmt.Sprint(i), 0)
+	}
+	there, pub := publisher(t, b), publisher(t, b)
+	got := make(chan mqtt.Message, 1)
+	wait(t, there.Subscribe("a", 0, func(_ mqtt.Client, m mqtt.Message) { got <- m }))
+	before := heap()
+	for range 400 {
+		wait(t, pub.Publish("a", 1, false, make([]byte, largeBytes)))
+		<-got
+	}
+	if grown := heap() - before; grown > broker.MaxAllUnsent*3/2 {
+		t.Errorf("%d bytes wait, want at most about %d", grown, broker.MaxAllUnsent)
 	}
 }

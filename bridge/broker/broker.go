@@ -29,6 +29,8 @@ const (
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
 	MaxSessionBytes  = 8 << 20          // unacknowledged messages kept for one client
 	MaxQueuedBytes   = 128 << 20        // unacknowledged messages kept for all clients
+	MaxUnsentBytes   = 4 << 20          // what waits for one client's socket
+	MaxAllUnsent     = 64 << 20         // what waits for the sockets of all clients
 	MaxPendingWrites = 4096             // packets waiting for one client's socket
 	MaxRetained      = 10_000           // retained messages
 	MaxRetainedBytes = 64 << 20         // all retained messages, with what keeping each costs
@@ -41,6 +43,7 @@ const (
 	// too: so all sessions hold MaxQueuedBytes and MaxClients of these at most, which is twice MaxQueuedBytes, and of each
 	// publisher the one message that it is sending.
 	fairShare   = MaxQueuedBytes / MaxClients
+	unsentShare = MaxAllUnsent / MaxClients // the same of what waits for sockets
 	hubUsername = "fairlead-hub"
 	listenerID  = "bridge"
 )

@@ -116,6 +116,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		return false
 	}
 	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.hub.Store(hub)
 		conn.authenticated()
 		conn.leave = h.sessions.enter(cl.ID, hub)
 	}
@@ -301,6 +302,10 @@ func (h *hook) hasRoom(cl *mqtt.Client) bool {
 	conn, ok := cl.Net.Conn.(*timedConn)
 	if !ok || conn.subscribing.Load() || h.isHub(cl) {
 		return true
+	}
+	if here, all := conn.out.waiting(); here >= MaxUnsentBytes || here >= unsentShare && all >= MaxAllUnsent {
+		h.m.dropped.WithLabelValues(droppedSlow).Inc()
+		return false
 	}
 	session, total := h.queued.held(cl.ID)
 	for total >= MaxQueuedBytes && h.sessions.evict(h.holdsQueued) {

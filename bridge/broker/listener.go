@@ -12,11 +12,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
-// The deadlines of a socket. After CONNECT the reading side lives by the client's keep-alive.
-const (
-	connectTimeout = 10 * time.Second
-	writeTimeout   = 10 * time.Second
-)
+// connectTimeout is how long a socket may take to say who it is. After that the reading side lives by the client's
+// keep-alive.
+const connectTimeout = 10 * time.Second
 
 // listener accepts sockets for the server. Unlike mochi's own it bounds the sockets that have not yet said who they
 // are, gives them a deadline for it, and closes and waits for all that it let in: the server knows only those that have
@@ -27,6 +25,7 @@ type listener struct {
 	log    *slog.Logger
 
 	serving sync.WaitGroup
+	unsent  atomic.Int64 // bytes that wait for all sockets
 
 	mu      sync.Mutex
 	conns   map[*timedConn]struct{} // guarded by mu: nil once closed
@@ -60,8 +59,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			time.Sleep(acceptPause)
 			continue
 		}
-		conn := &timedConn{Conn: socket}
-		conn.authenticated = func() { l.known(conn) }
+		conn := newTimedConn(socket, l)
 		if l.admit(conn) {
 			go l.serve(conn, establish)
 			continue
@@ -116,6 +114,7 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 	delete(l.conns, conn)
 	l.mu.Unlock()
 	_ = conn.Close()
+	conn.out.drained.Wait()
 }
 
 // Close stops accepting, closes every client and waits for them. The server waits for its own too, but misses who is
@@ -136,20 +135,38 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 	l.serving.Wait()
 }
 
-// timedConn bounds each write. mochi holds a client's lock while it writes, and publishers to that client wait for the
-// lock, so a client that does not read would otherwise stop others.
+// timedConn is a socket with an outbox. The hub's writes wait for the socket instead, so that what waits for the hub is
+// bounded by mochi's queue and nothing of it is dropped before.
 type timedConn struct {
 	net.Conn
-	authenticated func() // static: to be called when the client has said who it is
-	leave         func() // owned by serve: to be called when an authenticated client is gone
-	subscribing   atomic.Bool
+	// static after newTimedConn
+	authenticated func() // to be called when the client has said who it is
+	out           outbox
+
+	leave       func() // owned by serve: to be called when an authenticated client is gone
+	hub         atomic.Bool
+	subscribing atomic.Bool
+}
+
+func newTimedConn(socket net.Conn, l *listener) *timedConn {
+	c := &timedConn{Conn: socket}
+	c.authenticated = func() { l.known(c) }
+	c.out.socket, c.out.all = socket, &l.unsent
+	c.out.room = sync.NewCond(&c.out.mu)
+	return c
 }
 
 // SetDeadline is mochi's keep-alive, which concerns reading only.
-func (c *timedConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+func (c *timedConn) SetDeadline(t time.Time) error { return c.out.setReadDeadline(t) }
 
-// Write fails after writeTimeout.
+// Close ends reading at once, and writing when what waits is written, or soon.
+func (c *timedConn) Close() error { return c.out.close() }
+
+// Write puts p into the outbox; the hub's fails after writeTimeout.
 func (c *timedConn) Write(p []byte) (int, error) {
+	if !c.hub.Load() {
+		return c.out.add(p)
+	}
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
