@@ -20,12 +20,16 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 )
 
-// The bounds of the broker.
+// The bounds of the broker. In bytes: MaxRetainedBytes for what is retained; MaxQueuedBytes, twice at most (fairShare), for
+// what waits in sessions; MaxAllUnsent, twice at most (unsentShare), for what waits for sockets. A session without its
+// client keeps its CONNECT, of maxConnectBytes. Sockets that have not said who they are can make the broker hold one packet
+// each, MaxPacketBytes. What mochi has queued on its way into an outbox comes on top of it, for as long as copying takes.
+// The hub itself is bounded by counts: MaxPendingWrites packets, 288 MiB, wait for its socket while it does not read.
 const (
 	MaxClients       = 1024             // connected clients beside the hub
 	MaxSessions      = 4096             // sessions, connected or waiting for their client
 	hubPlaces        = 16               // connections of the hub that find a place whoever else is there
-	MaxPacketBytes   = 256 << 10        // one packet
+	MaxPacketBytes   = 72 << 10         // one packet: what a bridge takes by default, and its topic and properties
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
 	MaxSessionBytes  = 8 << 20          // unacknowledged messages kept for one client
 	MaxQueuedBytes   = 128 << 20        // unacknowledged messages kept for all clients
