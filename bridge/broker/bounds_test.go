@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -263,5 +264,39 @@ func TestUnsentBytesAreBounded(t *testing.T) {
 	}
 	if grown := heap() - before; grown > broker.MaxAllUnsent*3/2 {
 		t.Errorf("%d bytes wait, want at most about %d", grown, broker.MaxAllUnsent)
+	}
+}
+
+// A CONNECT, whose will a session keeps, and the depth of a topic, for which the broker keeps a tree, are bounded.
+func TestWillsAndDepthAreBounded(t *testing.T) {
+	b, _, _ := start(t)
+	options := func() *mqtt.ClientOptions {
+		return mqtt.NewClientOptions().AddBroker(b.Hub().URL).SetUsername("site").SetPassword("pw").SetAutoReconnect(false)
+	}
+	deep := strings.Repeat("d/", 100)
+	for name, o := range map[string]*mqtt.ClientOptions{
+		"large will": options().SetBinaryWill("w", make([]byte, largeBytes), 0, false),
+		"deep will":  options().SetWill(deep, "x", 0, true),
+	} {
+		c := mqtt.NewClient(o)
+		if token := c.Connect(); !token.WaitTimeout(patience) || token.Error() == nil {
+			t.Errorf("%s was taken", name)
+		}
+		c.Disconnect(0)
+	}
+	for name, send := range map[string]func(mqtt.Client){
+		"deep topic":  func(c mqtt.Client) { c.Publish(deep, 1, true, "x") },
+		"deep filter": func(c mqtt.Client) { c.Subscribe(deep+"#", 1, nil) },
+	} {
+		lost := make(chan struct{})
+		c := mqtt.NewClient(options().SetConnectionLostHandler(func(mqtt.Client, error) { close(lost) }))
+		wait(t, c.Connect())
+		send(c)
+		select {
+		case <-lost:
+		case <-time.After(patience):
+			t.Errorf("%s was taken", name)
+		}
+		c.Disconnect(0)
 	}
 }

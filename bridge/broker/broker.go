@@ -43,6 +43,7 @@ const (
 	sysTopicSeconds  = 30
 	maxUnauthed      = 256      // sockets that have not yet said who they are
 	maxConnectBytes  = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
+	maxLevels        = 64       // of a topic: mochi's tree has a node for each, and walks from the root to each
 	// A client for which less than this waits gets its messages even where MaxQueuedBytes wait for others that are there
 	// too: so all sessions hold MaxQueuedBytes and MaxClients of these at most, which is twice MaxQueuedBytes, and of each
 	// publisher the one message that it is sending.

@@ -131,7 +131,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 // OnPacketRead ends a client that publishes below "$", whose message mochi would leave unanswered, and the client waiting;
-// and one whose CONNECT is too large.
+// and one whose CONNECT is too large, or a topic too deep.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	if pk.FixedHeader.Type == packets.Connect && pk.FixedHeader.Remaining > maxConnectBytes {
 		h.m.refused.WithLabelValues(refusedLarge).Inc()
@@ -139,6 +139,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	}
 	if pk.FixedHeader.Type == packets.Publish && reserved(pk.TopicName) {
 		h.m.refused.WithLabelValues(refusedTopic).Inc()
+		return pk, packets.ErrRejectPacket
+	}
+	if deep(pk) {
+		h.m.refused.WithLabelValues(refusedDeep).Inc()
 		return pk, packets.ErrRejectPacket
 	}
 	h.acknowledged(cl, pk)
@@ -347,11 +351,20 @@ func (h *hook) hubWants(topic string) bool {
 // mayRetain takes the place of a retained message; an empty one takes none, for it frees its topic's. What does not fit
 // is handed out all the same, and not retained.
 func (h *hook) mayRetain(pk packets.Packet) bool {
-	if len(pk.Payload) == 0 || h.retained.take(pk.TopicName, sizeOf(pk)) {
+	if len(pk.Payload) == 0 || h.retained.take(pk.TopicName, retainedSize(pk)) {
 		return true
 	}
 	h.m.dropped.WithLabelValues(droppedRetained).Inc()
 	return false
+}
+
+func deep(pk packets.Packet) bool {
+	for _, sub := range pk.Filters {
+		if levels(sub.Filter) > maxLevels {
+			return true
+		}
+	}
+	return levels(pk.TopicName) > maxLevels || levels(pk.Connect.WillTopic) > maxLevels
 }
 
 func reserved(topic string) bool { return strings.HasPrefix(topic, "$") }

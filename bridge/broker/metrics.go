@@ -9,6 +9,7 @@ const (
 	refusedWill  = "will_topic"
 	refusedTopic = "reserved_topic"
 	refusedLarge = "connect_too_large"
+	refusedDeep  = "topic_too_deep"
 
 	droppedRetained = "retained_limit"
 	droppedGate     = "not_stored"
@@ -43,7 +44,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep} {
 		m.refused.WithLabelValues(r)
 	}
 	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {

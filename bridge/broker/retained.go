@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -36,7 +37,7 @@ func (r *retained) settle(topic string, kept func(topic string) (packets.Packet,
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if pk, ok := kept(topic); ok {
-		r.setLocked(topic, sizeOf(pk))
+		r.setLocked(topic, retainedSize(pk))
 		return
 	}
 	r.setLocked(topic, 0)
@@ -55,3 +56,13 @@ func (r *retained) setLocked(topic string, size int) {
 func sizeOf(pk packets.Packet) int {
 	return messageOverhead + max(pk.FixedHeader.Remaining, len(pk.TopicName)+len(pk.Payload))
 }
+
+// retainedSize counts the nodes of mochi's tree too that a deep topic may need for itself.
+func retainedSize(pk packets.Packet) int {
+	return sizeOf(pk) + messageOverhead*max(0, levels(pk.TopicName)-usualLevels)
+}
+
+// usualLevels is how deep a topic may be that shares most of its nodes with others.
+const usualLevels = 8
+
+func levels(topic string) int { return 1 + strings.Count(topic, "/") }
