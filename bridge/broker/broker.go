@@ -20,20 +20,37 @@ import (
 	"github.com/fairlead-hub/fairlead/configs"
 )
 
-// The bounds of the broker.
+// The bounds of the broker. In bytes: MaxRetainedBytes for what is retained; MaxQueuedBytes, twice at most (fairShare), for
+// what waits in sessions; MaxAllUnsent, twice at most (unsentShare), for what waits for sockets. A session without its
+// client keeps its CONNECT, of maxConnectBytes. Sockets that have not said who they are can make the broker hold one packet
+// each, MaxPacketBytes. What mochi has queued on its way into an outbox comes on top of it, for as long as copying takes.
+// The hub itself is bounded by counts: MaxPendingWrites packets, 288 MiB, wait for its socket while it does not read.
 const (
-	MaxClients       = 1024             // connected clients
+	MaxClients       = 1024             // connected clients beside the hub
 	MaxSessions      = 4096             // sessions, connected or waiting for their client
-	MaxPacketBytes   = 256 << 10        // one packet
+	hubPlaces        = 16               // connections of the hub that find a place whoever else is there
+	MaxPacketBytes   = 72 << 10         // one packet: what a bridge takes by default, and its topic and properties
 	MaxInflight      = 4096             // unacknowledged messages kept for one client
+	MaxSessionBytes  = 8 << 20          // unacknowledged messages kept for one client
+	MaxQueuedBytes   = 128 << 20        // unacknowledged messages kept for all clients
+	MaxUnsentBytes   = 4 << 20          // what waits for one client's socket
+	MaxAllUnsent     = 64 << 20         // what waits for the sockets of all clients
 	MaxPendingWrites = 4096             // packets waiting for one client's socket
 	MaxRetained      = 10_000           // retained messages
+	MaxRetainedBytes = 64 << 20         // all retained messages, with what keeping each costs
 	receiveMaximum   = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
 	sessionExpiry    = 7 * 24 * 60 * 60 // seconds that a session outlives its client
 	sysTopicSeconds  = 30
-	maxUnauthed      = 64 // sockets that have not yet said CONNECT
-	hubUsername      = "fairlead-hub"
-	listenerID       = "bridge"
+	maxUnauthed      = 256      // sockets that have not yet said who they are
+	maxConnectBytes  = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
+	maxLevels        = 64       // of a topic: mochi's tree has a node for each, and walks from the root to each
+	// A client for which less than this waits gets its messages even where MaxQueuedBytes wait for others that are there
+	// too: so all sessions hold MaxQueuedBytes and MaxClients of these at most, which is twice MaxQueuedBytes, and of each
+	// publisher the one message that it is sending.
+	fairShare   = MaxQueuedBytes / MaxClients
+	unsentShare = MaxAllUnsent / MaxClients // the same of what waits for sockets
+	hubUsername = "fairlead-hub"
+	listenerID  = "bridge"
 )
 
 // ErrNoCredentials refuses a broker that anybody could use.
@@ -69,7 +86,9 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 	}
 	server := mqtt.New(&mqtt.Options{
 		Capabilities: &mqtt.Capabilities{
-			MaximumClients:               MaxClients,
+			// The hook refuses clients beyond MaxClients, and not the hub. As many as may be on their way in at that moment
+			// may come to it, no more.
+			MaximumClients:               MaxClients + maxUnauthed + hubPlaces,
 			MaximumClientWritesPending:   MaxPendingWrites,
 			MaximumSessionExpiryInterval: sessionExpiry,
 			MaximumPacketSize:            MaxPacketBytes,
@@ -81,6 +100,8 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 			WildcardSubAvailable:         1,
 			SubIDAvailable:               1,
 			SharedSubAvailable:           1,
+			// A client's properties would be kept for each of its unfinished QoS 2 messages.
+			Compatibilities: mqtt.Compatibilities{NoInheritedPropertiesOnAck: true},
 			// Zero: a limit here would also delete retained states and queued QoS 1 messages of that age.
 			MaximumMessageExpiryInterval: 0,
 		},

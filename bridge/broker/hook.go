@@ -10,6 +10,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/mochi-mqtt/server/v2/system"
 
 	"github.com/fairlead-hub/fairlead/configs"
 )
@@ -17,13 +18,15 @@ import (
 // Errors that end a connection attempt.
 var (
 	errWillTopic  = errors.New("will topic is not allowed")
-	errTooMany    = errors.New("too many sessions")
+	errTooMany    = errors.New("too many clients")
 	errReservedID = errors.New("client id belongs to the hub")
+	errQueueFull  = errors.New("too many unfinished messages")
 	errNotStored  = errors.New("message could not be handed to the hub")
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
-		mqtt.OnClientExpired, mqtt.OnPacketRead,
+		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnSysInfoTick,
 	}
 )
 
@@ -31,12 +34,15 @@ var (
 type hook struct {
 	mqtt.HookBase
 	// static after newHook
-	server  *mqtt.Server
-	hub     Endpoint
-	user    credential
-	hubUser credential
-	gate    *gate
-	m       *metrics
+	server   *mqtt.Server
+	hub      Endpoint
+	user     credential
+	hubUser  credential
+	gate     *gate
+	retained *retained
+	sessions *sessions
+	queued   *queued
+	m        *metrics
 
 	mu     sync.Mutex
 	hubIDs map[string]bool // guarded by mu: client ids that the hub uses
@@ -56,13 +62,16 @@ func (c credential) matches(name, password []byte) bool {
 
 func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) *hook {
 	return &hook{
-		server:  server,
-		hub:     hub,
-		user:    newCredential(cfg.Username, string(cfg.Password)),
-		hubUser: newCredential(hub.Username, string(hub.Password)),
-		gate:    newGate(server, m),
-		m:       m,
-		hubIDs:  make(map[string]bool),
+		server:   server,
+		hub:      hub,
+		user:     newCredential(cfg.Username, string(cfg.Password)),
+		hubUser:  newCredential(hub.Username, string(hub.Password)),
+		gate:     newGate(server, m),
+		retained: newRetained(),
+		sessions: newSessions(server, m),
+		queued:   newQueued(),
+		m:        m,
+		hubIDs:   make(map[string]bool),
 	}
 }
 
@@ -72,36 +81,44 @@ func (h *hook) ID() string { return "fairlead" }
 // Provides says which of mochi's events the hook wants.
 func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
 
-// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one session too
+// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one client too
 // many.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if pk.Connect.WillFlag && reserved(pk.Connect.WillTopic) {
 		h.m.refused.WithLabelValues(refusedWill).Inc()
 		return errWillTopic
 	}
-	if _, known := h.server.Clients.Get(cl.ID); !known && h.server.Clients.Len() >= MaxSessions {
+	if !h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) && h.sessions.full() {
 		h.m.refused.WithLabelValues(refusedFull).Inc()
-		return errTooMany
+		busy := packets.ErrServerBusy
+		if cl.Properties.ProtocolVersion < 5 {
+			busy = packets.ErrServerUnavailable
+		}
+		return errors.Join(errTooMany, h.server.SendConnack(cl, busy, false, nil))
 	}
 	return nil
 }
 
 // OnConnectAuthenticate checks the password and keeps the hub's client ids for the hub.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	if h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) {
+	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
+	switch {
+	case hub:
 		h.mu.Lock()
 		h.hubIDs[cl.ID] = true
 		h.mu.Unlock()
-		return true
-	}
-	if h.isHub(cl) {
+	case h.isHub(cl):
 		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
-	}
-	if !h.user.matches(pk.Connect.Username, pk.Connect.Password) {
+	case !h.user.matches(pk.Connect.Username, pk.Connect.Password):
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
+	}
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.hub.Store(hub)
+		conn.authenticated()
+		conn.leave = h.sessions.enter(cl.ID, hub)
 	}
 	return true
 }
@@ -113,18 +130,32 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	}
 }
 
-// OnPacketRead ends a client that publishes below "$". mochi would leave its message unanswered, and the client waiting.
-func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+// OnPacketRead ends a client that publishes below "$", whose message mochi would leave unanswered, and the client waiting;
+// and one whose CONNECT is too large, or a topic too deep.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Connect && pk.FixedHeader.Remaining > maxConnectBytes {
+		h.m.refused.WithLabelValues(refusedLarge).Inc()
+		return pk, packets.ErrRejectPacket
+	}
 	if pk.FixedHeader.Type == packets.Publish && reserved(pk.TopicName) {
 		h.m.refused.WithLabelValues(refusedTopic).Inc()
 		return pk, packets.ErrRejectPacket
 	}
+	if deep(pk) {
+		h.m.refused.WithLabelValues(refusedDeep).Inc()
+		return pk, packets.ErrRejectPacket
+	}
+	h.acknowledged(cl, pk)
 	return pk, nil
 }
 
-// OnACLCheck lets everybody read, and nobody write below "$".
-func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return !write || !reserved(topic)
+// OnACLCheck lets everybody read, and nobody write below "$". mochi asks before each delivery, so here a message is not
+// handed to a client for which too much waits.
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	if write {
+		return !reserved(topic)
+	}
+	return h.hasRoom(cl)
 }
 
 // OnPublish bounds retained messages and takes messages that are owed an acknowledgement through the gate.
@@ -132,9 +163,14 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if cl.Net.Inline {
 		return pk, nil
 	}
-	if pk.FixedHeader.Retain && h.retainedFull(pk.TopicName, pk.Payload) {
-		pk.FixedHeader.Retain = false
-		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	if held, _ := h.queued.held(cl.ID); pk.FixedHeader.Qos == 2 && held >= MaxSessionBytes {
+		// Each QoS 2 message that a client leaves unfinished is kept in its own session.
+		h.m.dropped.WithLabelValues(droppedQueue).Inc()
+		cl.Stop(errQueueFull)
+		return pk, packets.ErrRejectPacket
+	}
+	if pk.FixedHeader.Retain {
+		pk.FixedHeader.Retain = h.mayRetain(pk)
 	}
 	if pk.FixedHeader.Qos == 0 || h.isHub(cl) || !h.hubWants(pk.TopicName) {
 		return pk, nil
@@ -142,24 +178,45 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if err := h.gate.pass(cl, pk); err != nil {
 		// No acknowledgement: the publisher is cut off and sends it again.
 		h.m.dropped.WithLabelValues(droppedGate).Inc()
+		if pk.FixedHeader.Retain {
+			h.OnRetainedExpired(pk.TopicName) // its place may have been taken for nothing
+		}
 		cl.Stop(err)
 		return pk, packets.ErrRejectPacket
 	}
 	return pk, packets.CodeSuccessIgnore // handed out by the gate; mochi only acknowledges
 }
 
-// OnWill bounds retained messages for wills too.
-func (h *hook) OnWill(_ *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
-	if will.Retain && h.retainedFull(will.TopicName, will.Payload) {
-		will.Retain = false
-		h.m.dropped.WithLabelValues(droppedRetained).Inc()
+// OnWill bounds retained messages for wills too. A will waits no longer than its session lives [MQTT5 3.1.3.2.2]: mochi
+// would keep those of ended sessions for as long as their clients had asked for.
+func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	cl.Properties.Will.WillDelayInterval = min(cl.Properties.Will.WillDelayInterval, cl.Properties.Props.SessionExpiryInterval)
+	if will.Retain {
+		will.Retain = h.mayRetain(packets.Packet{TopicName: will.TopicName, Payload: will.Payload})
+		if cl.Properties.Will.WillDelayInterval > 0 {
+			h.OnRetainedExpired(will.TopicName) // retained later, or never if the client comes back
+		}
 	}
 	return will, nil
 }
 
-// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session.
+// OnRetainMessage is called when a retained message is kept, replaced or taken away.
+func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) {
+	h.OnRetainedExpired(pk.TopicName)
+}
+
+// OnRetainedExpired counts anew what is retained for a topic.
+func (h *hook) OnRetainedExpired(topic string) {
+	h.retained.settle(topic, h.server.Topics.Retained.Get)
+}
+
+// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session, and count
+// what waits in the others.
 func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	if h.isHub(cl) && !pk.FixedHeader.Dup {
+	switch {
+	case !h.isHub(cl):
+		h.queued.set(cl.ID, pk.PacketID, sizeOf(pk))
+	case !pk.FixedHeader.Dup:
 		h.gate.handed(cl.ID, pk.PacketID)
 	}
 }
@@ -168,14 +225,20 @@ func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) 
 func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
 	if h.isHub(cl) {
 		h.gate.finished(cl.ID, pk.PacketID, nil)
+		return
 	}
+	h.queued.set(cl.ID, pk.PacketID, 0)
 }
 
 // OnQosDropped is called when a session forgets a message; on a takeover the new session holds it.
 func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
 	h.m.dropped.WithLabelValues(droppedSession).Inc()
-	if h.isHub(cl) && !cl.IsTakenOver() {
+	switch {
+	case cl.IsTakenOver():
+	case h.isHub(cl):
 		h.gate.finished(cl.ID, pk.PacketID, errNotStored)
+	default:
+		h.queued.set(cl.ID, pk.PacketID, 0)
 	}
 }
 
@@ -191,6 +254,80 @@ func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
 func (h *hook) OnClientExpired(cl *mqtt.Client) {
 	cl.ClearInflights()
 	h.server.UnsubscribeClient(cl)
+	h.sessions.forget(cl.ID)
+}
+
+// OnSubscribe and OnSubscribed tell the question whether a client may subscribe from that whether it may be sent a message.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.subscribing.Store(true)
+	}
+	return pk
+}
+
+// OnSubscribed is called before the client gets what is retained.
+func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
+	if conn, ok := cl.Net.Conn.(*timedConn); ok {
+		conn.subscribing.Store(false)
+	}
+}
+
+// OnSysInfoTick is called now and then.
+func (h *hook) OnSysInfoTick(*system.Info) {
+	for _, id := range h.queued.clients() {
+		cl, ok := h.server.Clients.Get(id)
+		if ok && cl.IsTakenOver() {
+			continue // its messages are on their way to the new session
+		}
+		h.queued.reconcile(id, func(message uint16) bool {
+			if !ok {
+				return false
+			}
+			_, there := cl.State.Inflight.Get(message)
+			return there
+		})
+	}
+}
+
+// acknowledged counts what an acknowledgement frees. mochi does so at the first one, whatever the message's QoS, and does
+// not always tell.
+func (h *hook) acknowledged(cl *mqtt.Client, pk packets.Packet) {
+	switch pk.FixedHeader.Type {
+	case packets.Puback, packets.Pubrel, packets.Pubcomp:
+		h.queued.set(cl.ID, pk.PacketID, 0)
+	case packets.Pubrec:
+		h.queued.shrink(cl.ID, pk.PacketID)
+	}
+}
+
+// hasRoom tells whether cl may be handed one more message. Where too much waits for all together, the sessions that have
+// been alone longest go first; those that are there keep a share each.
+func (h *hook) hasRoom(cl *mqtt.Client) bool {
+	conn, ok := cl.Net.Conn.(*timedConn)
+	if !ok || conn.subscribing.Load() || h.isHub(cl) {
+		return true
+	}
+	if here, all := conn.out.waiting(); here >= MaxUnsentBytes || here >= unsentShare && all >= MaxAllUnsent {
+		h.m.dropped.WithLabelValues(droppedSlow).Inc()
+		return false
+	}
+	session, total := h.queued.held(cl.ID)
+	for total >= MaxQueuedBytes && h.sessions.evict(h.holdsQueued) {
+		session, total = h.queued.held(cl.ID)
+	}
+	if current, _ := h.server.Clients.Get(cl.ID); current != cl {
+		return false // it was its turn to go
+	}
+	if session < fairShare || session < MaxSessionBytes && total < MaxQueuedBytes {
+		return true
+	}
+	h.m.dropped.WithLabelValues(droppedQueue).Inc()
+	return false
+}
+
+func (h *hook) holdsQueued(id string) bool {
+	session, _ := h.queued.held(id)
+	return session > 0
 }
 
 func (h *hook) isHub(cl *mqtt.Client) bool {
@@ -211,12 +348,23 @@ func (h *hook) hubWants(topic string) bool {
 	return false
 }
 
-func (h *hook) retainedFull(topic string, payload []byte) bool {
-	if len(payload) == 0 || h.server.Topics.Retained.Len() < MaxRetained {
-		return false
+// mayRetain takes the place of a retained message; an empty one takes none, for it frees its topic's. What does not fit
+// is handed out all the same, and not retained.
+func (h *hook) mayRetain(pk packets.Packet) bool {
+	if len(pk.Payload) == 0 || h.retained.take(pk.TopicName, retainedSize(pk)) {
+		return true
 	}
-	_, replaces := h.server.Topics.Retained.Get(topic)
-	return !replaces
+	h.m.dropped.WithLabelValues(droppedRetained).Inc()
+	return false
+}
+
+func deep(pk packets.Packet) bool {
+	for _, sub := range pk.Filters {
+		if levels(sub.Filter) > maxLevels {
+			return true
+		}
+	}
+	return levels(pk.TopicName) > maxLevels || levels(pk.Connect.WillTopic) > maxLevels
 }
 
 func reserved(topic string) bool { return strings.HasPrefix(topic, "$") }

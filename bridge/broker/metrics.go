@@ -8,16 +8,20 @@ const (
 	refusedFull  = "full"
 	refusedWill  = "will_topic"
 	refusedTopic = "reserved_topic"
+	refusedLarge = "connect_too_large"
+	refusedDeep  = "topic_too_deep"
 
 	droppedRetained = "retained_limit"
 	droppedGate     = "not_stored"
 	droppedSession  = "session_ended"
 	droppedSlow     = "slow_client"
+	droppedQueue    = "queue_limit"
 )
 
 type metrics struct {
 	clients prometheus.Gauge
 	waiting prometheus.Gauge
+	evicted prometheus.Counter
 	refused *prometheus.CounterVec
 	dropped *prometheus.CounterVec
 }
@@ -30,6 +34,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fairlead_broker_publishers_waiting", Help: "Publishers whose QoS 1 message is not yet stored.",
 		}),
+		evicted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_broker_sessions_evicted_total", Help: "Sessions without a client that made room for others.",
+		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_broker_refused_total", Help: "Clients refused, by reason.",
 		}, []string{"reason"}),
@@ -37,12 +44,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep} {
 		m.refused.WithLabelValues(r)
 	}
-	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow} {
+	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {
 		m.dropped.WithLabelValues(r)
 	}
-	reg.MustRegister(m.clients, m.waiting, m.refused, m.dropped)
+	reg.MustRegister(m.clients, m.waiting, m.evicted, m.refused, m.dropped)
 	return m
 }
