@@ -56,7 +56,11 @@ func fold(seed uint64, overwrite bool) (faults []string) {
 	}
 	approved := false
 	c := commands.Begin("d", 7, &first)
-	written := c.Grant() != "" // somebody may have written the frame
+	writers := make(map[string]bool) // who may have written the frame
+	if c.Grant() != "" {
+		writers[c.Grant()] = true
+	}
+	written := len(writers) > 0
 	for i := range 40 {
 		e := anyEntry(rnd, c.View().ID, int64(i+2), c)
 		before := c.View()
@@ -90,8 +94,10 @@ func fold(seed uint64, overwrite bool) (faults []string) {
 		}
 		switch {
 		case effective && e.Kind == "unsent":
-			written = c.Try() > 0
+			delete(writers, e.Node)
+			written = c.Try() > 0 || len(writers) > 0
 		case c.Grant() != "":
+			writers[c.Grant()] = true
 			written = true
 		}
 		if overwrite && after.State == commands.Expired {
@@ -193,6 +199,44 @@ func TestCheckerSeesFaults(t *testing.T) {
 		spoil(h)
 		if len(h.check()) == 0 {
 			t.Errorf("%s: not seen", name)
+		}
+	}
+}
+
+// A node that gives its grant back says nothing of one that had it before: what that may have written does not expire, and
+// is not taken back, before it has said so too.
+func TestGrantThatWasTakenOver(t *testing.T) {
+	order := func() *commands.Folded {
+		return commands.Begin("d", 7, &commands.Entry{Kind: "created", Time: 1, Node: "n1", Actor: "a", Order: &commands.Order{
+			Suffix: "ABCDEF", Name: "set", Expires: 100, TimeoutMS: 50,
+		}})
+	}
+	apply := func(c *commands.Folded, kind commands.Kind, node string, time int64) bool {
+		return c.Apply(&commands.Entry{Kind: kind, ID: c.View().ID, Node: node, Time: time, Basis: c.Revision()})
+	}
+	c := order()
+	apply(c, "sending", "n2", 2)
+	apply(c, "sending", "n1", 3)
+	apply(c, "unsent", "n1", 4)
+	if apply(c, "expired", "n1", 101) {
+		t.Errorf("expired, though n2 may have written it: %+v", c.View())
+	}
+	if apply(c, "cancel", "n1", 102); c.View().State != commands.Queued {
+		t.Errorf("taken back, though n2 may have written it: %+v", c.View())
+	}
+	if apply(c, "timed_out", "n1", 103); c.View().State != commands.TimedOut {
+		t.Errorf("no end: %+v", c.View())
+	}
+	// Once both have said that they wrote nothing, in whatever order, it expires.
+	for _, nodes := range [][]string{{"n1", "n2"}, {"n2", "n1"}} {
+		c := order()
+		apply(c, "sending", "n2", 2)
+		apply(c, "sending", "n1", 3)
+		for _, n := range nodes {
+			apply(c, "unsent", n, 4)
+		}
+		if !apply(c, "expired", "n1", 101) {
+			t.Errorf("%v wrote nothing, and it does not expire: %+v", nodes, c.View())
 		}
 	}
 }

@@ -23,9 +23,10 @@ type command struct {
 	late        bool
 	evidence    string
 	attempt     int
-	session     string // that took it last
-	grant       string // the node that may write, or have written, its frame
-	taken       int    // how often another node took the grant over while nothing was known to be written
+	session     string   // that took it last
+	grant       string   // the node that may write, or have written, its frame
+	doubt       []string // nodes whose grant another took over before they said what became of it, oldest first
+	taken       int      // how often that was
 	cancelAsked bool
 	gone        bool  // its device was deleted: who has the id now is another one
 	since       int64 // start of the present wait for an answer, Unix milliseconds
@@ -78,10 +79,13 @@ var moves = map[kind]move{
 	unsent: {
 		from: []State{Queued},
 		when: func(c *command, e *entry) bool {
-			return c.grant == e.Node && c.grant != "" && c.attempt == e.Attempt && c.try == e.Try
+			mine := c.grant == e.Node || slices.Contains(c.doubt, e.Node)
+			return mine && e.Node != "" && c.attempt == e.Attempt && c.try == e.Try
 		},
-		to: func(c *command, _ *entry) State {
+		to: func(c *command, e *entry) State {
 			switch {
+			case c.grant != e.Node || slices.ContainsFunc(c.doubt, func(n string) bool { return n != e.Node }):
+				return Queued // another node may have written it
 			case c.cancelAsked:
 				return c.ended(Cancelled)
 			case c.order.OnlineOnly:
@@ -171,11 +175,14 @@ func (c *command) apply(e *entry) bool {
 	case sending:
 		if c.grant != "" {
 			c.taken++ // the node that had the grant may have written it, and not have said so yet
+			c.cleared(c.grant)
+			c.doubt = append(c.doubt, c.grant)
 		}
 		c.grant, c.since = e.Node, e.Time
 	case unsent:
-		c.grant = ""
+		c.giveBack(e.Node)
 	case sent:
+		c.doubt = nil
 		c.attempt, c.session, c.grant, c.since = e.Attempt, e.Session, e.Node, e.Time
 	case accept, progress, result:
 		if e.Try < c.try {
@@ -198,6 +205,23 @@ func (c *command) apply(e *entry) bool {
 	}
 	c.note(e, detail)
 	return true
+}
+
+// cleared takes a node out of those that may have written the frame.
+func (c *command) cleared(node string) {
+	c.doubt = slices.DeleteFunc(c.doubt, func(n string) bool { return n == node })
+}
+
+// giveBack folds that a node has not written the frame. One that had the grant before, and may have, has it again.
+func (c *command) giveBack(node string) {
+	c.cleared(node)
+	if c.grant != node {
+		return
+	}
+	c.grant = ""
+	if last := len(c.doubt) - 1; last >= 0 {
+		c.grant, c.doubt = c.doubt[last], c.doubt[:last]
+	}
 }
 
 func (c *command) answered(e *entry, before State) {

@@ -97,7 +97,7 @@ func (c *command) again(e *entry) string {
 		}
 	}
 	c.try++
-	c.last, c.state, c.grant, c.progress = c.state, Queued, "", nil
+	c.last, c.state, c.grant, c.doubt, c.progress = c.state, Queued, "", nil, nil
 	c.since, c.begun, c.notBefore = e.Time, 0, e.Time+c.order.DelayMS
 	return fmt.Sprintf("try %d of %d %s; the next in %s", c.try, c.order.Tries, said, time.Duration(c.order.DelayMS)*time.Millisecond)
 }
