@@ -16,13 +16,14 @@ type stormed struct {
 	first   float64 // the same when the devices came for the first time
 	p99     time.Duration
 	calm    time.Duration // p99 before
+	late    uint64        // frames not sent, because a window was not acknowledged yet; p99 leaves them out
 	devices int
 }
 
 // storm breaks all connections at once and measures how they come back, of the bare server and of a hub.
 func (b *linkBench) storm(ctx context.Context, dir string, useTLS bool) error {
-	fmt.Fprintf(b.out, "%-22s %8s %9s %9s %12s %12s %8s %7s %7s %10s %10s\n", "", "devices", "all back", "half", "first us",
-		"again us", "dials", "refused", "faults", "p99 before", "p99 within")
+	fmt.Fprintf(b.out, "%-22s %8s %9s %9s %12s %12s %8s %7s %7s %10s %10s %6s\n", "", "devices", "all back", "half", "first us",
+		"again us", "dials", "refused", "faults", "p99 before", "p99 within", "late")
 	bare, err := b.startBare(dir, useTLS, true, talkers)
 	if err != nil {
 		return err
@@ -70,8 +71,8 @@ func (b *linkBench) stormRow(name string, s stormed) {
 		}
 		return fmt.Sprintf("%.2f ms", float64(d)/1e6)
 	}
-	fmt.Fprintf(b.out, "%-22s %8d %8.2fs %8.2fs %12.0f %12.0f %8d %7d %7d %10s %10s\n", name, s.devices, s.Took.Seconds(), s.Half.Seconds(),
-		s.first*1e6, s.each*1e6, s.Dials, s.Refusals, s.Faults, ms(s.calm), ms(s.p99))
+	fmt.Fprintf(b.out, "%-22s %8d %8.2fs %8.2fs %12.0f %12.0f %8d %7d %7d %10s %10s %6d\n", name, s.devices, s.Took.Seconds(), s.Half.Seconds(),
+		s.first*1e6, s.each*1e6, s.Dials, s.Refusals, s.Faults, ms(s.calm), ms(s.p99), s.late)
 }
 
 // aftermath is when a server has wound up the sessions of before.
@@ -113,13 +114,23 @@ func (b *linkBench) stormOf(s *linkServer) (st stormed, err error) {
 	return st, err
 }
 
-// talking is how long the talkers are listened to. The storm begins after a third of it, and must be over before it is.
-func (b *linkBench) talking() time.Duration {
+// calm is how long the talkers are listened to before the storm.
+func (b *linkBench) calm() time.Duration {
 	if b.short {
-		return 6 * time.Second
+		return 2 * time.Second
 	}
-	return 45 * time.Second
+	return 15 * time.Second
 }
+
+// The phases of the talkers' load.
+const (
+	phaseCalm = iota
+	phaseStorm
+	phaseOver
+)
+
+// stormMost ends a load whose storm does not.
+const stormMost = 10 * time.Minute
 
 // stormBeside breaks all connections while other devices send, and tells how long these waited for their acks.
 func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed, err error) {
@@ -133,15 +144,16 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 		return st, err
 	}
 	time.Sleep(3 * aftermath)
+	warm := 2 * time.Second
 	talk, err := startPart("load", load.Spec{
-		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 1, Rate: 5,
-		Warm: 2 * time.Second, Measure: b.talking(), Settle: 10 * time.Second,
+		URL: s.target.URL, Tokens: s.tokens, Lean: true, Window: 8, Rate: 5,
+		Warm: warm, Measure: stormMost, Last: phaseOver, Settle: 10 * time.Second,
 	})
 	if err != nil {
 		return st, err
 	}
 	select {
-	case <-time.After(2*time.Second + b.talking()/3):
+	case <-time.After(warm + b.calm()):
 	case <-ctx.Done():
 		return st, errors.Join(ctx.Err(), talk.kill())
 	}
@@ -159,12 +171,12 @@ func (b *linkBench) stormBeside(ctx context.Context, s *linkServer) (st stormed,
 	if err := talk.answer(&r); err != nil {
 		return st, errors.Join(err, talk.kill())
 	}
-	if r.Acked != r.Sent || r.Late > 0 {
-		err = fmt.Errorf("%d of %d frames acknowledged, %d late", r.Acked, r.Sent, r.Late)
+	if r.Acked != r.Sent {
+		err = fmt.Errorf("%d of %d frames acknowledged", r.Acked, r.Sent)
 	}
-	if len(r.Phases) < 3 {
+	if len(r.Phases) <= phaseStorm {
 		return st, errors.Join(fmt.Errorf("the storm outlasted the load: %d phases", len(r.Phases)), talk.stop())
 	}
-	st.calm, st.p99 = r.Phases[0].P99, r.Phases[1].P99
+	st.calm, st.p99, st.late = r.Phases[phaseCalm].P99, r.Phases[phaseStorm].P99, r.Late
 	return st, errors.Join(err, talk.stop())
 }

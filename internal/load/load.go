@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,8 @@ type Spec struct {
 
 	// Phase, if set, is which part of the load it is now; who moves it on has the latencies of each part apart.
 	Phase *atomic.Int32 `json:"-"`
+	// Last is the phase with which measuring ends, before Measure is over; 0: none does.
+	Last int
 
 	PIDs    []int  // whose processor time is measured
 	Metrics string // address whose counters are read, or empty
@@ -236,24 +239,25 @@ func (f *fleet) measure(ctx context.Context) (Result, error) {
 	return r, nil
 }
 
-// wait waits for the measured time to end, or for devices that have a number of frames to be through with them.
+// wait waits for the measured time to end, or what it is for to be over.
 func (f *fleet) wait(ctx context.Context) bool {
-	if f.spec.Frames == 0 {
+	if f.spec.Frames == 0 && f.spec.Last == 0 {
 		return sleep(ctx, f.spec.Measure)
 	}
-	for until := time.Now().Add(f.spec.Measure); time.Now().Before(until); {
-		open := false
-		for _, l := range f.links {
-			open = open || l.acked.Load() < f.spec.Frames
-		}
-		if !open {
-			return true
-		}
+	for until := time.Now().Add(f.spec.Measure); time.Now().Before(until) && !f.through(); {
 		if !sleep(ctx, time.Millisecond) {
 			return false
 		}
 	}
 	return true
+}
+
+// through is whether the last phase has begun, or all devices are done with their number of frames.
+func (f *fleet) through() bool {
+	if f.spec.Last > 0 && f.phase() >= f.spec.Last {
+		return true
+	}
+	return f.spec.Frames > 0 && !slices.ContainsFunc(f.links, func(l *link) bool { return l.acked.Load() < f.spec.Frames })
 }
 
 // settle waits until everything sent is acknowledged, or the time for it is over.

@@ -3,6 +3,7 @@ package load_test
 import (
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,35 @@ func TestRunGoesOnBehindWhatWasAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m := r.Devices[0]; m.Acked <= 1000 || m.Acked-1000 != r.Acked || r.Start != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestRunEndsWithItsLastPhase moves a load on by hand: it ends long before its time, and not before its last phase.
+func TestRunEndsWithItsLastPhase(t *testing.T) {
+	srv := httptest.NewServer(load.NewEcho(load.EchoOptions{ReadBuffer: 4 << 10}))
+	defer srv.Close()
+	phase := new(atomic.Int32)
+	done := make(chan load.Result)
+	go func() {
+		r, err := load.Run(t.Context(), load.Spec{
+			URL: strings.Replace(srv.URL, "http", "ws", 1) + "/v1/device", Tokens: []string{""}, Window: 4,
+			Measure: time.Hour, Settle: 10 * time.Second, Phase: phase, Last: 2,
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	for range 2 {
+		select {
+		case r := <-done:
+			t.Fatalf("ended in phase %d: %+v", phase.Load(), r)
+		case <-time.After(100 * time.Millisecond):
+			phase.Add(1)
+		}
+	}
+	if r := <-done; len(r.Phases) != 3 || r.Phases[0].Frames == 0 || r.Phases[1].Frames == 0 {
 		t.Errorf("%+v", r)
 	}
 }
