@@ -125,7 +125,7 @@ func (a *API) startSession(ctx context.Context, who *identity) (secret string, e
 		who.expires = end
 	}
 	rec := &sessionRecord{
-		Operator: who.name, Selector: who.tokenSelector,
+		Operator: who.name, Selector: who.tokenSelector, SignedBy: who.signedBy,
 		Created: max(now.UnixMilli(), who.minted), Expires: who.expires.UnixMilli(),
 	}
 	if err := a.dir.put(ctx, sessionPrefix+hash, 0, rec); err != nil {
