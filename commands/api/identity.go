@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
@@ -19,6 +21,7 @@ type identity struct {
 	bind          []selector.Selector // all must match; empty: every device
 	tokenSelector string
 	minted        int64 // when its token, link or session was made, Unix milliseconds
+	notBefore     int64 // what was made earlier is revoked
 	signedBy      signedBy
 	expires       time.Time
 	session       string // hash of the session's secret; empty: came with a token
@@ -77,11 +80,18 @@ func (a *API) identifyToken(ctx context.Context, raw string) (*identity, error) 
 	c, err := a.tokens.verify(raw)
 	if err != nil {
 		a.opts.Log.Debug("operator token refused", "err", err)
+		if errors.Is(err, jwt.ErrTokenUsedBeforeIssued) { // told once the signature is found good
+			return nil, errTokenAhead
+		}
 		return nil, errUnauthenticated
 	}
 	who, err := a.identityOf(ctx, c.Subject, c.Selector, c.MintedMS)
 	if err != nil {
 		return nil, err
+	}
+	// A token that is dated ahead would outlive a revocation. The hub itself dates one ahead only to the operator's last.
+	if c.MintedMS > max(a.opts.Now().Add(a.opts.Skew).UnixMilli(), who.notBefore) {
+		return nil, errTokenAhead
 	}
 	who.signedBy, who.expires = c.signedBy, time.Unix(c.Expires, 0)
 	return who, nil
@@ -134,7 +144,9 @@ func (a *API) identityOf(ctx context.Context, name, tokenSelector string, minted
 	if err != nil {
 		return nil, errUnauthenticated
 	}
-	return &identity{name: name, role: op.Role, bind: bind, tokenSelector: tokenSelector, minted: minted}, nil
+	return &identity{
+		name: name, role: op.Role, bind: bind, tokenSelector: tokenSelector, minted: minted, notBefore: op.TokensNotBefore,
+	}, nil
 }
 
 // current returns who as it stands now, or why it is nobody any more.
