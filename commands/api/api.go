@@ -80,6 +80,7 @@ type API struct {
 	cross     *http.CrossOriginProtection
 	inFlight  chan struct{}
 	strangers *allowance
+	keysGone  chan struct{} // of 1: a node removed a key
 }
 
 // New reads the operators and the signing keys, making the first key if there is none. It starts nothing.
@@ -110,12 +111,14 @@ func New(ctx context.Context, o Options) (*API, error) {
 		origins:  map[string]bool{},
 		cross:    http.NewCrossOriginProtection(),
 		inFlight: make(chan struct{}, maxInFlight), strangers: newAllowance(strangerRecords, o.Now),
+		keysGone: make(chan struct{}, 1),
 	}
 	if err := a.trustOrigins(); err != nil {
 		return nil, err
 	}
 	a.live = newLive(a)
-	dir.changed = a.live.recheck
+	dir.changed, dir.keyGone = a.live.recheck, a.keyWithdrawn
+	keys.gone, keys.withdrawn = a.live.recheckAll, func(kid string) bool { return dir.withdrawn(OperatorKeys, kid) }
 	a.endpoints = a.routes()
 	a.document, err = a.openAPI()
 	return a, err
@@ -170,6 +173,15 @@ func (a *API) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// keyWithdrawn ends what a key signed that some node has removed. It reads no file, for it holds up the watch.
+func (a *API) keyWithdrawn() {
+	a.live.recheckAll()
+	select {
+	case a.keysGone <- struct{}{}:
+	default:
+	}
+}
+
 // rereadKeys follows what other nodes, or people, do to the directory of the signing keys.
 func (a *API) rereadKeys(ctx context.Context) error {
 	tick := time.NewTicker(keysEvery)
@@ -179,6 +191,12 @@ func (a *API) rereadKeys(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-a.keysGone:
+			if a.opts.DeviceKeys != nil {
+				if err := a.opts.DeviceKeys.Reload(); err != nil {
+					a.opts.Log.Error("device keys not reloaded", "err", err)
+				}
+			}
 		case <-tick.C:
 		}
 		err := a.tokens.keys.Reload()

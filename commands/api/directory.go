@@ -20,7 +20,12 @@ const (
 	operatorPrefix = "operator." // + base64url of the name
 	sessionPrefix  = "session."  // + SHA-256 of the cookie's secret
 	linkPrefix     = "link."     // + SHA-256 of the sign-in secret
+	keyPrefix      = "key."      // + kind + "." + kid of a signing key that was removed
 )
+
+// withdrawnFor is how long all nodes refuse a removed key by its name: a shared directory shows them that the file is gone
+// within that time, however it is shared.
+const withdrawnFor = 24 * time.Hour
 
 // Operator is who may use the API.
 type Operator struct {
@@ -36,8 +41,10 @@ type Operator struct {
 type sessionRecord struct {
 	Operator string `json:"operator"`
 	Selector string `json:"selector,omitempty"` // of the token it was made with
-	Created  int64  `json:"created"`
-	Expires  int64  `json:"expires"`
+	// SignedBy is the key of that token; it is empty after a sign-in link.
+	SignedBy signedBy `json:"signed_by,omitzero"`
+	Created  int64    `json:"created"`
+	Expires  int64    `json:"expires"`
 }
 
 // linkRecord is a sign-in link that nobody has used.
@@ -47,10 +54,15 @@ type linkRecord struct {
 	Expires  int64  `json:"expires"`
 }
 
+// withdrawnKey tells every node at once that a signing key was removed.
+type withdrawnKey struct {
+	Expires int64 `json:"expires"`
+}
+
 // stored is what memory knows of one key.
 type stored struct {
 	rev   uint64
-	value any // *Operator, *sessionRecord or *linkRecord; nil: deleted at goneAt
+	value any // *Operator, *sessionRecord, *linkRecord or *withdrawnKey; nil: deleted at goneAt
 	at    time.Time
 }
 
@@ -61,6 +73,7 @@ type directory struct {
 	kv      jetstream.KeyValue
 	now     func() time.Time
 	changed func(operator string) // an operator's rights or sessions changed
+	keyGone func()                // a signing key was removed
 
 	mu    sync.RWMutex
 	byKey map[string]stored // guarded by mu
@@ -70,7 +83,7 @@ type directory struct {
 const tombstoneKeep = 10 * time.Minute
 
 func openDirectory(ctx context.Context, kv jetstream.KeyValue, now func() time.Time) (*directory, error) {
-	d := &directory{kv: kv, now: now, changed: func(string) {}, byKey: map[string]stored{}}
+	d := &directory{kv: kv, now: now, changed: func(string) {}, keyGone: func() {}, byKey: map[string]stored{}}
 	w, err := kv.WatchAll(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read operators: %w", err)
@@ -138,6 +151,8 @@ func decodeRecord(key string, data []byte) any {
 		v = &sessionRecord{}
 	case strings.HasPrefix(key, linkPrefix):
 		v = &linkRecord{}
+	case strings.HasPrefix(key, keyPrefix):
+		v = &withdrawnKey{}
 	default:
 		return nil
 	}
@@ -165,9 +180,29 @@ func (d *directory) remember(key string, rev uint64, value any) {
 			d.changed(v.Name)
 		case *sessionRecord:
 			d.changed(v.Operator)
+		case *withdrawnKey:
+			d.keyGone()
 		}
 	}
 }
+
+// withdraw tells every node that a signing key was removed.
+func (d *directory) withdraw(ctx context.Context, kind, kid string) error {
+	err := d.put(ctx, withdrawnName(kind, kid), 0, &withdrawnKey{d.now().Add(withdrawnFor).UnixMilli()})
+	if errors.Is(err, errConflict) {
+		return nil // told already
+	}
+	return err
+}
+
+// withdrawn reports whether a signing key was removed by a node a short while ago.
+func (d *directory) withdrawn(kind, kid string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.byKey[withdrawnName(kind, kid)].value != nil
+}
+
+func withdrawnName(kind, kid string) string { return keyPrefix + kind + "." + kid }
 
 // lookup finds a record in memory, or, since another node may just have made it, in the bucket.
 func (d *directory) lookup(ctx context.Context, key string) (any, uint64, error) {
@@ -245,19 +280,12 @@ func (d *directory) sweep(ctx context.Context) error {
 	expired := map[string]uint64{}
 	d.mu.Lock()
 	for key, s := range d.byKey {
-		switch v := s.value.(type) {
-		case nil:
+		if s.value == nil {
 			if now.Sub(s.at) > tombstoneKeep {
 				delete(d.byKey, key)
 			}
-		case *sessionRecord:
-			if v.Expires <= now.UnixMilli() {
-				expired[key] = s.rev
-			}
-		case *linkRecord:
-			if v.Expires <= now.UnixMilli() {
-				expired[key] = s.rev
-			}
+		} else if end, ends := endOf(s.value); ends && end <= now.UnixMilli() {
+			expired[key] = s.rev
 		}
 	}
 	d.mu.Unlock()
@@ -270,6 +298,19 @@ func (d *directory) sweep(ctx context.Context) error {
 		return fmt.Errorf("purge deleted operator records: %w", err)
 	}
 	return nil
+}
+
+// endOf is when a record expires, if it does.
+func endOf(v any) (at int64, ends bool) {
+	switch v := v.(type) {
+	case *sessionRecord:
+		return v.Expires, true
+	case *linkRecord:
+		return v.Expires, true
+	case *withdrawnKey:
+		return v.Expires, true
+	}
+	return 0, false
 }
 
 func operatorKey(name string) string {

@@ -55,6 +55,7 @@ var (
 	ErrLastAdmin        = errors.New("this is the last admin who can sign in everywhere")
 	ErrAuditUnavailable = errors.New("the change could not be recorded in the audit log")
 	errUnauthenticated  = errors.New("no valid operator token or session came with the request")
+	errTokenAhead       = errors.New("iat or minted_ms of the token lies ahead of the hub's clock, which time tells")
 	errSignIn           = errors.New("the token or sign-in link is not valid; a link works once and for a limited time")
 	errCSRF             = errors.New("the X-CSRF-Token header does not fit the session")
 	errCrossOrigin      = errors.New("the request comes from another site")
@@ -126,6 +127,7 @@ var outcomes = []outcome{
 	{ErrLastAdmin, http.StatusConflict, "last_admin", "make another admin first"},
 	{ErrAuditUnavailable, http.StatusServiceUnavailable, "audit_unavailable", "the change itself may have been made: read the resource before repeating"},
 	{errUnauthenticated, http.StatusUnauthorized, "unauthenticated", "send Authorization: Bearer <operator token>, or sign in"},
+	{errTokenAhead, http.StatusUnauthorized, "token_not_yet_valid", "compare the clocks of the hub's nodes with time, and mint a new token"},
 	{errSignIn, http.StatusUnauthorized, "sign_in_refused", "make a new link with: fairlead operators link NAME"},
 	{errCSRF, http.StatusForbidden, "csrf_token_invalid", "GET /api/v1/session tells the session's csrf token"},
 	{errCrossOrigin, http.StatusForbidden, "cross_origin", "call from the hub's own pages, or list the site in auth.origins"},

@@ -1,5 +1,7 @@
 package api
 
+import "net/http"
+
 // Route is one call, for the tests that hold all of them against something.
 type Route struct {
 	Name, Method, Path string
@@ -15,6 +17,20 @@ func (a *API) Routes() []Route {
 		out = append(out, Route{e.name, e.method, root + e.path, e.need, e.scope == open, e.change != "", e.query})
 	}
 	return out
+}
+
+// LiveAfter serves the live socket, with between called after the caller is let in and before the view opens.
+func (a *API) LiveAfter(between func()) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, err := a.identify(r)
+		if err == nil {
+			between()
+			_, err = a.live.open(&call{Request: r, w: w, who: who})
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 }
 
 // MaxBody is the bound that tests overstep.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/fairlead-hub/fairlead/internal/problem"
 )
 
 type hubKeyList struct {
@@ -44,12 +46,17 @@ func (a *API) postHubKey(c *call) (*reply, error) {
 func (a *API) deleteHubKey(c *call) (*reply, error) {
 	kid := c.PathValue("kid")
 	c.audit.Target = kid
-	err := a.opts.DeviceKeys.Remove(kid)
+	kind, err := DeviceKeys, a.opts.DeviceKeys.Remove(kid)
 	if errors.Is(err, ErrHubKeyNotFound) {
-		err = a.tokens.keys.Remove(kid)
+		kind, err = OperatorKeys, a.tokens.keys.Remove(kid)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := a.dir.withdraw(c.Context(), kind, kid); err != nil {
+		a.opts.Log.Error("other nodes not told of a removed key", "kid", kid, "err", err)
+		return nil, problem.New(http.StatusServiceUnavailable, "unavailable",
+			"the key is removed, but other nodes could not be told: they find out within "+keysEvery.String())
 	}
 	return &reply{status: http.StatusNoContent}, nil
 }

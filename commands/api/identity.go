@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
@@ -19,6 +21,8 @@ type identity struct {
 	bind          []selector.Selector // all must match; empty: every device
 	tokenSelector string
 	minted        int64 // when its token, link or session was made, Unix milliseconds
+	notBefore     int64 // what was made earlier is revoked
+	signedBy      signedBy
 	expires       time.Time
 	session       string // hash of the session's secret; empty: came with a token
 	secret        string // of the session
@@ -76,13 +80,20 @@ func (a *API) identifyToken(ctx context.Context, raw string) (*identity, error) 
 	c, err := a.tokens.verify(raw)
 	if err != nil {
 		a.opts.Log.Debug("operator token refused", "err", err)
+		if errors.Is(err, jwt.ErrTokenUsedBeforeIssued) { // told once the signature is found good
+			return nil, errTokenAhead
+		}
 		return nil, errUnauthenticated
 	}
 	who, err := a.identityOf(ctx, c.Subject, c.Selector, c.MintedMS)
 	if err != nil {
 		return nil, err
 	}
-	who.expires = time.Unix(c.Expires, 0)
+	// A token that is dated ahead would outlive a revocation. The hub itself dates one ahead only to the operator's last.
+	if c.MintedMS > max(a.opts.Now().Add(a.opts.Skew).UnixMilli(), who.notBefore) {
+		return nil, errTokenAhead
+	}
+	who.signedBy, who.expires = c.signedBy, time.Unix(c.Expires, 0)
 	return who, nil
 }
 
@@ -102,16 +113,20 @@ func (a *API) sessionIdentity(ctx context.Context, hash string) (*identity, erro
 		return nil, err
 	}
 	s, ok := v.(*sessionRecord)
-	if !ok || s.Expires <= a.opts.Now().UnixMilli() {
+	if !ok || s.Expires <= a.opts.Now().UnixMilli() || !a.signs(s.SignedBy) {
 		return nil, errUnauthenticated
 	}
 	who, err := a.identityOf(ctx, s.Operator, s.Selector, s.Created)
 	if err != nil {
 		return nil, err
 	}
-	who.session, who.expires = hash, time.UnixMilli(s.Expires)
+	who.session, who.signedBy, who.expires = hash, s.SignedBy, time.UnixMilli(s.Expires)
 	return who, nil
 }
+
+// signs reports whether what a key signed is good as far as the key goes, and so is what came of a sign-in link, which no
+// key signed.
+func (a *API) signs(s signedBy) bool { return s == signedBy{} || a.tokens.keys.holds(s) }
 
 // identityOf is the operator's identity as it stands now, for something made at minted.
 func (a *API) identityOf(ctx context.Context, name, tokenSelector string, minted int64) (*identity, error) {
@@ -129,7 +144,9 @@ func (a *API) identityOf(ctx context.Context, name, tokenSelector string, minted
 	if err != nil {
 		return nil, errUnauthenticated
 	}
-	return &identity{name: name, role: op.Role, bind: bind, tokenSelector: tokenSelector, minted: minted}, nil
+	return &identity{
+		name: name, role: op.Role, bind: bind, tokenSelector: tokenSelector, minted: minted, notBefore: op.TokensNotBefore,
+	}, nil
 }
 
 // current returns who as it stands now, or why it is nobody any more.
@@ -140,11 +157,14 @@ func (a *API) current(ctx context.Context, who *identity) (*identity, error) {
 	if who.session != "" {
 		return a.sessionIdentity(ctx, who.session)
 	}
+	if !a.signs(who.signedBy) {
+		return nil, errUnauthenticated
+	}
 	now, err := a.identityOf(ctx, who.name, who.tokenSelector, who.minted)
 	if err != nil {
 		return nil, err
 	}
-	now.expires = who.expires
+	now.signedBy, now.expires = who.signedBy, who.expires
 	return now, nil
 }
 

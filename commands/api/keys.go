@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -24,7 +25,10 @@ import (
 // Keys are the hub's signing keys for operator tokens: PKCS #8 PEM files with Ed25519 keys, one a file, whose name
 // without .pem is the kid. The newest file signs, all verify; a key is retired by removing its file.
 type Keys struct {
-	dir string
+	// static after New
+	dir       string
+	withdrawn func(kid string) bool // the key was removed, whatever this node's look at the directory says
+	gone      func()                // keys are not good any more; it must not block
 
 	mu     sync.RWMutex // guards all below
 	byKID  map[string]signingKey
@@ -34,7 +38,15 @@ type Keys struct {
 
 type signingKey struct {
 	ed25519.PrivateKey
-	made time.Time
+	made   time.Time
+	digest string // SHA-256 of the public key
+}
+
+// signedBy names the key that signed a token; none if it is empty. It has the key's digest, since a file of the same name
+// may come to hold another key.
+type signedBy struct {
+	KID    string `json:"kid"`
+	Digest string `json:"digest"`
 }
 
 const (
@@ -47,7 +59,7 @@ const (
 
 // OpenKeys reads the keys in dir. If there is none it makes the directory and one key.
 func OpenKeys(dir string) (*Keys, error) {
-	k := &Keys{dir: dir}
+	k := &Keys{dir: dir, withdrawn: func(string) bool { return false }, gone: func() {}}
 	if err := k.Reload(); err != nil {
 		return nil, err
 	}
@@ -61,72 +73,108 @@ func OpenKeys(dir string) (*Keys, error) {
 // Reload reads the directory again. On an error the keys stay as they were.
 func (k *Keys) Reload() error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.reloadLocked()
+	lost, err := k.reloadLocked()
+	k.mu.Unlock()
+	if lost {
+		k.gone()
+	}
+	return err
 }
 
-func (k *Keys) reloadLocked() error {
+// reloadLocked reports whether a key is not there any more, or is another one.
+func (k *Keys) reloadLocked() (lost bool, err error) {
+	byKID, signs, err := k.read()
+	if err != nil {
+		return false, err
+	}
+	if len(byKID) == 0 && len(k.byKID) > 0 {
+		return false, fmt.Errorf("operator keys: none left in %s; put one back, or restart the hub to make a new one", k.dir)
+	}
+	for kid, key := range k.byKID {
+		lost = lost || byKID[kid].digest != key.digest
+	}
+	k.byKID, k.signs = byKID, signs
+	return lost, nil
+}
+
+func (k *Keys) read() (byKID map[string]signingKey, signs string, err error) {
 	names, err := filepath.Glob(filepath.Join(k.dir, "*"+keyFileSuffix))
 	if err != nil {
-		return fmt.Errorf("operator keys in %s: %w", k.dir, err)
-	}
-	if len(names) == 0 && len(k.byKID) > 0 {
-		return fmt.Errorf("operator keys: none left in %s; put one back, or restart the hub to make a new one", k.dir)
+		return nil, "", fmt.Errorf("operator keys in %s: %w", k.dir, err)
 	}
 	if len(names) > maxHubKeys {
-		return fmt.Errorf("operator keys: %d files in %s, at most %d are read", len(names), k.dir, maxHubKeys)
+		return nil, "", fmt.Errorf("operator keys: %d files in %s, at most %d are read", len(names), k.dir, maxHubKeys)
 	}
 	sort.Strings(names)
-	byKID, signs := make(map[string]signingKey, len(names)), ""
+	byKID = make(map[string]signingKey, len(names))
 	for _, name := range names {
-		key, err := readKey(name)
-		if err != nil {
-			return fmt.Errorf("operator key %s: %w", name, err)
-		}
 		kid := strings.TrimSuffix(filepath.Base(name), keyFileSuffix)
 		if !validKID(kid) {
-			return fmt.Errorf("operator key %s: the name is the kid, use 1-64 of A-Z a-z 0-9 _ -", name)
+			return nil, "", fmt.Errorf("operator key %s: the name is the kid, use 1-64 of A-Z a-z 0-9 _ -", name)
+		}
+		if k.withdrawn(kid) {
+			continue
+		}
+		key, err := readKey(name)
+		if err != nil {
+			return nil, "", fmt.Errorf("operator key %s: %w", name, err)
 		}
 		byKID[kid] = key
 		if signs == "" || !key.made.Before(byKID[signs].made) {
 			signs = kid
 		}
 	}
-	k.byKID, k.signs = byKID, signs
-	return nil
+	return byKID, signs, nil
 }
 
 // Rotate makes a key that signs from now on. What the others signed stays good.
 func (k *Keys) Rotate() (HubKey, error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	made, lost, err := k.rotateLocked()
+	k.mu.Unlock()
+	if lost {
+		k.gone()
+	}
+	return made, err
+}
+
+func (k *Keys) rotateLocked() (made HubKey, lost bool, err error) {
 	if len(k.byKID) >= maxHubKeys {
-		return HubKey{}, ErrTooManyHubKeys
+		return HubKey{}, false, ErrTooManyHubKeys
 	}
 	kid, err := makeKey(k.dir)
 	if err == nil {
-		err = k.reloadLocked()
+		lost, err = k.reloadLocked()
 	}
 	if err != nil {
-		return HubKey{}, fmt.Errorf("make an operator key in %s: %w", k.dir, err)
+		return HubKey{}, false, fmt.Errorf("make an operator key in %s: %w", k.dir, err)
 	}
-	return k.hubKeyLocked(kid), nil
+	return k.hubKeyLocked(kid), lost, nil
 }
 
-// Remove takes a key away: tokens that it signed are refused from now on.
+// Remove takes a key away: what it signed, and sessions that were opened with that, are refused from now on.
 func (k *Keys) Remove(kid string) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	err := k.removeLocked(kid)
+	k.mu.Unlock()
+	if err == nil {
+		k.gone()
+	}
+	return err
+}
+
+func (k *Keys) removeLocked(kid string) error {
 	if _, ok := k.byKID[kid]; !ok {
 		return ErrHubKeyNotFound
 	}
 	if kid == k.signs {
 		return ErrHubKeyMints
 	}
-	if err := os.Remove(filepath.Join(k.dir, kid+keyFileSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(filepath.Join(k.dir, kid+keyFileSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove operator key %s: %w", kid, err)
 	}
-	return k.reloadLocked()
+	delete(k.byKID, kid) // also if the directory cannot be read because of another file
+	return nil
 }
 
 // List returns the keys, newest first.
@@ -153,21 +201,34 @@ func (k *Keys) signing() (string, ed25519.PrivateKey) {
 }
 
 // key finds a key by the kid of a token.
-func (k *Keys) key(kid string) (ed25519.PrivateKey, bool) {
+func (k *Keys) key(kid string) (signingKey, bool) {
+	if k.withdrawn(kid) {
+		return signingKey{}, false
+	}
 	k.mu.RLock()
 	key, ok := k.byKID[kid]
 	k.mu.RUnlock()
 	if ok {
-		return key.PrivateKey, true
+		return key, true
 	}
+	lost := false
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if now := time.Now(); now.Sub(k.looked) >= lookEvery {
 		k.looked = now
-		_ = k.reloadLocked() // the sweep tells the log of what is wrong
+		lost, _ = k.reloadLocked() // the sweep tells the log of what is wrong
 	}
 	key, ok = k.byKID[kid]
-	return key.PrivateKey, ok
+	k.mu.Unlock()
+	if lost {
+		k.gone()
+	}
+	return key, ok
+}
+
+// holds reports whether the key that signed is still one of the hub's.
+func (k *Keys) holds(s signedBy) bool {
+	key, ok := k.key(s.KID)
+	return ok && key.digest == s.Digest
 }
 
 func validKID(kid string) bool {
@@ -188,7 +249,11 @@ func readKey(name string) (signingKey, error) {
 		return signingKey{}, err
 	}
 	key, err := privateKey(name, info)
-	return signingKey{key, info.ModTime()}, err
+	if err != nil {
+		return signingKey{}, err
+	}
+	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
+	return signingKey{key, info.ModTime(), hex.EncodeToString(sum[:])}, nil
 }
 
 func privateKey(name string, info fs.FileInfo) (ed25519.PrivateKey, error) {

@@ -256,6 +256,13 @@ func (l *live) deliver(k Kind, device string, payload []byte) {
 	}
 }
 
+// recheckAll has every live view look whether it may still be there.
+func (l *live) recheckAll() {
+	for _, v := range *l.all.Load() {
+		v.recheck()
+	}
+}
+
 // recheck has every live view of an operator look whether it may still be there.
 func (l *live) recheck(operator string) {
 	for _, v := range *l.all.Load() {

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fairlead-hub/fairlead/internal/selector"
 )
 
@@ -46,8 +48,8 @@ func (a *API) addOperator(ctx context.Context, op Operator) (Operator, error) {
 		return Operator{}, ErrTooManyOperators
 	}
 	// A new operator of an old name must not be reached by the old one's tokens.
-	op.Created = a.opts.Now().UnixMilli() + 1
-	op.TokensNotBefore = op.Created
+	op.Created = a.opts.Now().UnixMilli()
+	op.TokensNotBefore = a.beyond(0)
 	err := a.dir.put(ctx, operatorKey(op.Name), 0, &op)
 	if errors.Is(err, errConflict) {
 		return Operator{}, ErrOperatorExists
@@ -95,6 +97,9 @@ func (a *API) changeOperator(ctx context.Context, name string, change func(*Oper
 // refresh reads what another node wrote before the watch brings it.
 func (a *API) refresh(ctx context.Context, key string) error {
 	e, err := a.dir.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return ErrOperatorNotFound
+	}
 	if err != nil {
 		return fmt.Errorf("read operators: %w: %w", ErrUnavailable, err)
 	}
@@ -116,21 +121,35 @@ func (a *API) otherAdmin(name string) bool {
 
 // removeOperator deletes the record; tokens and sessions die with it.
 func (a *API) removeOperator(ctx context.Context, name string) error {
-	op, rev, err := a.dir.operator(ctx, name)
-	if err != nil {
-		return err
+	for range casAttempts {
+		op, rev, err := a.dir.operator(ctx, name)
+		if err != nil {
+			return err
+		}
+		if isFullAdmin(op) && !a.otherAdmin(name) {
+			return ErrLastAdmin
+		}
+		if err = a.dir.remove(ctx, operatorKey(name), rev); !errors.Is(err, errConflict) {
+			return err
+		}
+		if err := a.refresh(ctx, operatorKey(name)); err != nil {
+			return err
+		}
 	}
-	if isFullAdmin(op) && !a.otherAdmin(name) {
-		return ErrLastAdmin
-	}
-	return a.dir.remove(ctx, operatorKey(name), rev)
+	return fmt.Errorf("operator %s: %w", name, errConflict)
 }
 
 // revokeOperator ends all tokens, sessions and links of name that were made before now.
 func (a *API) revokeOperator(ctx context.Context, name string) (Operator, error) {
 	return a.changeOperator(ctx, name, func(op *Operator) {
-		op.TokensNotBefore = max(a.opts.Now().UnixMilli(), op.TokensNotBefore) + 1
+		op.TokensNotBefore = a.beyond(op.TokensNotBefore)
 	})
+}
+
+// beyond is a time that no token of before now is as young as, whichever node dated it by its own clock, nor one that was
+// dated notBefore because of an earlier revocation.
+func (a *API) beyond(notBefore int64) int64 {
+	return max(a.opts.Now().Add(a.opts.Skew).UnixMilli(), notBefore) + 1
 }
 
 // MintToken makes a token for an operator, bound to sel beside what the operator is bound to. A ttl of 0 is the

@@ -270,6 +270,8 @@ type HubKeys interface {
 	Rotate() (HubKey, error)
 	// Remove ends a key and all that it signed; ErrHubKeyMints if it is the one that signs.
 	Remove(kid string) error
+	// Reload finds the keys that other nodes made and removed.
+	Reload() error
 }
 
 // Nodes tells who is in the cluster.

@@ -125,7 +125,7 @@ func (a *API) startSession(ctx context.Context, who *identity) (secret string, e
 		who.expires = end
 	}
 	rec := &sessionRecord{
-		Operator: who.name, Selector: who.tokenSelector,
+		Operator: who.name, Selector: who.tokenSelector, SignedBy: who.signedBy,
 		Created: max(now.UnixMilli(), who.minted), Expires: who.expires.UnixMilli(),
 	}
 	if err := a.dir.put(ctx, sessionPrefix+hash, 0, rec); err != nil {
@@ -139,15 +139,14 @@ func (a *API) startSession(ctx context.Context, who *identity) (secret string, e
 func (a *API) trim(ctx context.Context, prefix, name string, keep int) error {
 	for {
 		var oldest string
-		var created int64
 		var rev uint64
 		n := 0
 		a.dir.each(prefix, func(key string, s stored) bool {
-			owner, at := ownerOf(s.value)
-			if owner == name {
+			if ownerOf(s.value) == name {
 				n++
-				if oldest == "" || at < created {
-					oldest, created, rev = key, at, s.rev
+				// By revision: right after a revocation all are dated alike.
+				if oldest == "" || s.rev < rev {
+					oldest, rev = key, s.rev
 				}
 			}
 			return true
@@ -161,14 +160,14 @@ func (a *API) trim(ctx context.Context, prefix, name string, keep int) error {
 	}
 }
 
-func ownerOf(v any) (owner string, created int64) {
+func ownerOf(v any) string {
 	switch v := v.(type) {
 	case *sessionRecord:
-		return v.Operator, v.Created
+		return v.Operator
 	case *linkRecord:
-		return v.Operator, v.Created
+		return v.Operator
 	}
-	return "", 0
+	return ""
 }
 
 // endSession signs out; live views opened with the session close.

@@ -41,7 +41,7 @@ type claims struct {
 	MintedMS int64  `json:"minted_ms"`
 	Selector string `json:"selector,omitempty"`
 
-	kid string // of the key that signed
+	signedBy signedBy
 }
 
 // tokenHeader are all the header fields that an operator token has; crit, jku, x5u, jwk and the like are refused.
@@ -121,7 +121,7 @@ func (t *tokens) verify(raw string) (*claims, error) {
 	}
 	digest := sha256.Sum256([]byte(raw))
 	if c := t.known.find(digest, t.now(), t.skew); c != nil {
-		if _, ok := t.keys.key(c.kid); ok { // it may have been removed since
+		if t.keys.holds(c.signedBy) { // it may have been removed since
 			return c, nil
 		}
 	}
@@ -138,11 +138,10 @@ func (t *tokens) check(raw string) (*claims, error) {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
 	c := &claims{}
-	token, err := t.parser.ParseWithClaims(raw, c, t.key)
+	_, err := t.parser.ParseWithClaims(raw, c, func(token *jwt.Token) (any, error) { return t.key(token, c) })
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
-	c.kid, _ = token.Header["kid"].(string)
 	switch {
 	case c.ID == "" || len(c.ID) > 64:
 		return nil, fmt.Errorf("%w: jti missing", errToken)
@@ -157,13 +156,14 @@ func (t *tokens) check(raw string) (*claims, error) {
 	return c, nil
 }
 
-// key looks the kid up. A missing one is an error: the library would verify against an empty key.
-func (t *tokens) key(token *jwt.Token) (any, error) {
+// key looks the kid up and notes it in c. A missing one is an error: the library would verify against an empty key.
+func (t *tokens) key(token *jwt.Token, c *claims) (any, error) {
 	kid, _ := token.Header["kid"].(string)
 	key, ok := t.keys.key(kid)
 	if !ok {
 		return nil, errors.New("unknown kid")
 	}
+	c.signedBy = signedBy{kid, key.digest}
 	return key.Public().(ed25519.PublicKey), nil
 }
 

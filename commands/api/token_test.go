@@ -24,14 +24,17 @@ import (
 
 // forge makes tokens as the hub does, and as it never would.
 type forge struct {
-	t   *testing.T
-	key ed25519.PrivateKey
-	kid string
+	t      *testing.T
+	key    ed25519.PrivateKey
+	kid    string
+	minted int64 // minted_ms of a token of the admin
+	now    func() time.Time
 }
 
-func newForge(t *testing.T, keys string) *forge {
+func newForge(h *hub, now func() time.Time) *forge {
+	t := h.t
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(keys, "*.pem"))
+	names, err := filepath.Glob(filepath.Join(h.keys, "*.pem"))
 	if err != nil || len(names) != 1 {
 		t.Fatalf("%d key files, want 1: %v", len(names), err)
 	}
@@ -44,7 +47,13 @@ func newForge(t *testing.T, keys string) *forge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &forge{t, key.(ed25519.PrivateKey), strings.TrimSuffix(filepath.Base(names[0]), ".pem")}
+	var admin struct {
+		MintedMS int64 `json:"minted_ms"`
+	}
+	if err := json.Unmarshal([]byte(decoded(t, strings.Split(h.admin(), ".")[1])), &admin); err != nil {
+		t.Fatal(err)
+	}
+	return &forge{t, key.(ed25519.PrivateKey), strings.TrimSuffix(filepath.Base(names[0]), ".pem"), admin.MintedMS, now}
 }
 
 type object map[string]any
@@ -67,10 +76,10 @@ func (o object) with(changes object) object {
 func (f *forge) header() object { return object{"alg": "EdDSA", "kid": f.kid, "typ": api.TokenType} }
 
 func (f *forge) claims() object {
-	now := time.Now()
+	now := f.now()
 	return object{
 		"iss": issuer, "sub": "admin", "aud": api.TokenAudience, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
-		"jti": "0123456789abcdef", "minted_ms": now.Add(time.Second).UnixMilli(),
+		"jti": "0123456789abcdef", "minted_ms": f.minted,
 	}
 }
 
@@ -100,8 +109,7 @@ func (f *forge) hmac(header, claims any, secret []byte) string {
 
 func TestBadTokens(t *testing.T) {
 	h := start(t)
-	h.admin()
-	f := newForge(t, h.keys)
+	f := newForge(h, time.Now)
 	head, claims := f.header(), f.claims()
 	good := f.sign(head, claims)
 	h.call(good, "GET", "/api/v1/session", nil).want(200) // the forge can make a good one, so the bad are bad for their reason
@@ -110,7 +118,7 @@ func TestBadTokens(t *testing.T) {
 	der, _ := x509.MarshalPKIXPublicKey(public)
 	pemKey := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	_, strange, _ := ed25519.GenerateKey(rand.Reader)
-	stranger := &forge{t, strange, f.kid}
+	stranger := &forge{t, strange, f.kid, f.minted, time.Now}
 	now := time.Now().Unix()
 	parts := strings.Split(good, ".")
 	raw := func(claims string) string { return f.sign(head, claims) }

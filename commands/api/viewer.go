@@ -69,7 +69,9 @@ type viewer struct {
 }
 
 func newViewer(l *live, who *identity) *viewer {
-	return &viewer{live: l, who: who, ready: make(chan struct{}, 1)}
+	v := &viewer{live: l, who: who, ready: make(chan struct{}, 1)}
+	v.doubt.Store(true) // the operator may have changed since the request was let in
+	return v
 }
 
 // queue is a bounded first-in first-out of frames in the order they came.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,11 +116,25 @@ func (k *HubKeys) Remove(kid string) error {
 	if set.newest.public.kid == kid {
 		return fmt.Errorf("remove hub key %s: %w", kid, ErrMints)
 	}
-	err := os.Remove(filepath.Join(k.dir, kid+keySuffix))
+	err := durable.Remove(filepath.Join(k.dir, kid+keySuffix))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // another node may have been first
 		return fmt.Errorf("remove hub key %s: %w", kid, err)
 	}
-	return k.Reload()
+	for _, fn := range k.drop(kid) {
+		fn()
+	}
+	return nil
+}
+
+// drop forgets a key, also if the directory cannot be read because of another file, and returns who must hear of it.
+func (k *HubKeys) drop(kid string) (told []func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	set := *k.set.Load()
+	set.byKID = maps.Clone(set.byKID)
+	delete(set.byKID, kid)
+	k.set.Store(&set)
+	return slices.Clone(k.gone)
 }
 
 // HubKey is one of the hub's keys, without what is secret.

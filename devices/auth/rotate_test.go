@@ -3,6 +3,8 @@ package auth_test
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -76,4 +78,32 @@ func TestHubKeysOfTwoNodes(t *testing.T) {
 	if _, err := far.Verify(old); codeOf(err) != auth.UnknownKey {
 		t.Fatal(err)
 	}
+}
+
+// A key is removed whatever else lies in the directory, and those who hold sessions hear of it.
+func TestHubKeyIsRemovedBesideAnUnreadableOne(t *testing.T) {
+	b := newBench(t)
+	token, _, err := b.minter.Mint("pump-8", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := b.hubKID()
+	if _, err := b.hub.Add(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	fresh, _, err := b.minter.Mint("pump-8", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	b.verifier.OnKeysGone(func() { gone++ })
+	b.want(token, "")
+	if err := os.WriteFile(filepath.Join(b.dir, "broken.pem"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.hub.Remove(old); err != nil || gone != 1 {
+		t.Fatalf("%v, told %d times", err, gone)
+	}
+	b.want(token, auth.UnknownKey)
+	b.want(fresh, "")
 }

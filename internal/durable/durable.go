@@ -47,3 +47,11 @@ func syncParents(path string) error {
 	}
 	return nil
 }
+
+// Remove takes a file away so that a power cut does not bring it back.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncParents(path)
+}

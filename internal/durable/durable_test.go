@@ -1,6 +1,8 @@
 package durable_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,5 +40,18 @@ func TestWriteFileLeavesWhatWasThere(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "in it")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := durable.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, want that it is not there", err)
 	}
 }
