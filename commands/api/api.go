@@ -79,7 +79,7 @@ type API struct {
 	origins   map[string]bool
 	cross     *http.CrossOriginProtection
 	inFlight  chan struct{}
-	strangers *allowance
+	omissions *omissions
 }
 
 // New reads the operators and the signing keys, making the first key if there is none. It starts nothing.
@@ -109,7 +109,7 @@ func New(ctx context.Context, o Options) (*API, error) {
 		audit:    openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
 		origins:  map[string]bool{},
 		cross:    http.NewCrossOriginProtection(),
-		inFlight: make(chan struct{}, maxInFlight), strangers: newAllowance(strangerRecords, o.Now),
+		inFlight: make(chan struct{}, maxInFlight), omissions: newOmissions(o.Now),
 	}
 	if err := a.trustOrigins(); err != nil {
 		return nil, err
@@ -159,14 +159,15 @@ func (a *API) trustOrigins() error {
 	return nil
 }
 
-// Run follows the operators of other nodes, serves live views and removes what has expired, until ctx ends; then it
-// closes all live views and returns once they are gone.
+// Run follows the operators of other nodes, serves live views, removes what has expired and records what the audit log
+// leaves out, until ctx ends; then it closes all live views and returns once they are gone.
 func (a *API) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.dir.watch(ctx) })
 	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.sweep(ctx) })
 	g.Go(func() error { return a.rereadKeys(ctx) })
+	g.Go(func() error { return a.tellOmissions(ctx) })
 	return g.Wait()
 }
 

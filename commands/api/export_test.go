@@ -1,5 +1,7 @@
 package api
 
+import "context"
+
 // Route is one call, for the tests that hold all of them against something.
 type Route struct {
 	Name, Method, Path string
@@ -17,5 +19,13 @@ func (a *API) Routes() []Route {
 	return out
 }
 
-// MaxBody is the bound that tests overstep.
-const MaxBody = maxBody
+// The bounds that tests overstep.
+const (
+	MaxBody         = maxBody
+	OperatorRefused = operatorRefused
+	StrangerRefused = strangerRefused
+	RefusedEvery    = refusedEvery
+)
+
+// TellOmitted is what Run does now and then.
+func (a *API) TellOmitted(ctx context.Context) { a.tellOmitted(ctx) }

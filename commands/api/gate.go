@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/problem"
 )
@@ -27,9 +25,6 @@ const (
 	requestTimeout = 30 * time.Second
 	writeTimeout   = 30 * time.Second
 	maxWait        = 300 * time.Second
-
-	// strangerRecords is how many refused changes of unknown callers the audit log takes a second; the rest is counted.
-	strangerRecords = 5
 
 	retryAfter = "2" // seconds, with 429 and 503
 )
@@ -69,6 +64,7 @@ type call struct {
 	endpoint *endpoint
 	audit    Record
 	recorded bool
+	handled  bool          // by its handler, as far as that came
 	waited   time.Duration // for a command to end
 }
 
@@ -132,6 +128,7 @@ func (a *API) pass(c *call) (*reply, error) {
 	if err := a.admit(c); err != nil {
 		return nil, err
 	}
+	c.handled = true
 	return c.endpoint.handle(c)
 }
 
@@ -278,64 +275,6 @@ func bodyError(err error) error {
 	return &Invalid{Code: "invalid_body", Detail: "the body could not be read: " + err.Error()}
 }
 
-// record writes rec into the audit log.
-func (a *API) record(ctx context.Context, rec Record) error {
-	if err := a.audit.append(ctx, rec); err != nil {
-		a.metrics.auditErrors.Inc()
-		a.opts.Log.Error("audit record not written", "action", rec.Action, "actor", rec.Actor, "err", err)
-		return ErrAuditUnavailable
-	}
-	return nil
-}
-
-// Audit records what the hub itself noticed or did. It returns once the record is on disk.
-func (a *API) Audit(ctx context.Context, rec Record) error { return a.record(ctx, rec) }
-
-// recordOutcome puts a change and what became of it into the audit log, before it is answered. Refused changes of
-// callers whom the hub does not know are bounded, so that nobody can fill the log.
-func (a *API) recordOutcome(c *call, status int, err error) error {
-	if c.endpoint.change == "" || c.recorded {
-		return nil
-	}
-	rec := c.audit
-	rec.Outcome, rec.Status = outcomeOK, status
-	if err != nil {
-		doc, _ := toProblem(err)
-		rec.Outcome, rec.Status = doc.Code, doc.Status
-	}
-	c.recorded = true
-	return a.recordBounded(c.Context(), rec)
-}
-
-// recordBounded is record for callers who may be strangers.
-func (a *API) recordBounded(ctx context.Context, rec Record) error {
-	if rec.Actor == "" || rec.Action == enrollAction && rec.Outcome != outcomeOK {
-		if !a.strangers.take() {
-			a.metrics.unrecorded.Inc()
-			return nil
-		}
-	}
-	rec.Actor = cmp.Or(rec.Actor, "unknown")
-	return a.record(ctx, rec)
-}
-
-const (
-	enrollAction = "device.enroll"
-	outcomeOK    = "ok"
-)
-
-// RecordEnroll puts what a device did with an enrollment into the audit log. Of refused tries only so many are kept as of
-// other strangers': a device repeats them by itself.
-func (a *API) RecordEnroll(ctx context.Context, rec Record) error {
-	rec.Action = enrollAction
-	return a.recordBounded(ctx, rec)
-}
-
-// recordNow puts the change into the audit log while its handler goes on.
-func (a *API) recordNow(c *call, status int) error {
-	return a.recordOutcome(c, status, nil)
-}
-
 func (a *API) answer(w http.ResponseWriter, rep *reply) {
 	for key, values := range rep.header {
 		w.Header()[key] = values
@@ -380,15 +319,3 @@ func (a *API) refuse(c *call, err error) (status int) {
 	doc.Write(c.w)
 	return doc.Status
 }
-
-// allowance is a rate with a small burst.
-type allowance struct {
-	limit *rate.Limiter
-	now   func() time.Time
-}
-
-func newAllowance(perSecond float64, now func() time.Time) *allowance {
-	return &allowance{limit: rate.NewLimiter(rate.Limit(perSecond), int(4*perSecond)), now: now}
-}
-
-func (l *allowance) take() bool { return l.limit.AllowN(l.now(), 1) }
