@@ -78,7 +78,9 @@ type API struct {
 	document  []byte
 	origins   map[string]bool
 	cross     *http.CrossOriginProtection
-	inFlight  chan struct{}
+	requests  *places // of operators
+	strangers *places // requests of callers who are not known yet, by address
+	waits     *places // of operators, for commands
 	omissions *omissions
 }
 
@@ -106,10 +108,13 @@ func New(ctx context.Context, o Options) (*API, error) {
 	}
 	a := &API{
 		opts: o, tokens: newTokens(keys, o), dir: dir, metrics: newMetrics(o.Registry),
-		audit:    openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
-		origins:  map[string]bool{},
-		cross:    http.NewCrossOriginProtection(),
-		inFlight: make(chan struct{}, maxInFlight), omissions: newOmissions(o.Now),
+		audit:     openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
+		origins:   map[string]bool{},
+		cross:     http.NewCrossOriginProtection(),
+		requests:  newPlaces(maxInFlight, operatorInFlight, ErrOverloaded, errRequests),
+		strangers: newPlaces(maxStrangers, addressStrangers, errStrangers, errAddress),
+		waits:     newPlaces(maxWaits, operatorWaits, errAllWaits, errWaits),
+		omissions: newOmissions(o.Now),
 	}
 	if err := a.trustOrigins(); err != nil {
 		return nil, err

@@ -21,10 +21,15 @@ func (a *API) Routes() []Route {
 
 // The bounds that tests overstep.
 const (
-	MaxBody         = maxBody
-	OperatorRefused = operatorRefused
-	StrangerRefused = strangerRefused
-	RefusedEvery    = refusedEvery
+	MaxBody          = maxBody
+	MaxStrangers     = maxStrangers
+	AddressStrangers = addressStrangers
+	OperatorInFlight = operatorInFlight
+	OperatorWaits    = operatorWaits
+	OperatorViewers  = operatorViewers
+	OperatorRefused  = operatorRefused
+	StrangerRefused  = strangerRefused
+	RefusedEvery     = refusedEvery
 )
 
 // TellOmitted is what Run does now and then.

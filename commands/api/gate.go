@@ -19,7 +19,6 @@ import (
 
 // The bounds of a request.
 const (
-	maxInFlight    = 4096
 	maxBody        = 256 << 10
 	bodyTimeout    = 10 * time.Second
 	requestTimeout = 30 * time.Second
@@ -29,8 +28,11 @@ const (
 	retryAfter = "2" // seconds, with 429 and 503
 )
 
-// refusals are the reasons of fairlead_api_refused_total.
-var refusals = []string{"overloaded", "cross_origin", "unauthenticated", "csrf", "role", "scope", "query"}
+// refusals are the reasons of fairlead_api_refused_total. Those of places are the codes that the callers are told.
+var refusals = []string{
+	"overloaded", "too_many_requests", "too_many_strangers", "too_many_of_address", "waits_overloaded", "too_many_waits",
+	"too_many_viewers", "too_many_live_views", "cross_origin", "unauthenticated", "csrf", "role", "scope", "query",
+}
 
 // scope says how a selector-bound operator is held to its devices.
 type scope int
@@ -65,7 +67,16 @@ type call struct {
 	audit    Record
 	recorded bool
 	handled  bool          // by its handler, as far as that came
-	waited   time.Duration // for a command to end
+	slot     place         // until it is answered, or waits
+	wait     time.Duration // it may, for a command to end
+	waiting  place         // of a request that may wait, until it is answered
+	waited   time.Duration
+}
+
+// leave gives back what the call holds.
+func (c *call) leave() {
+	c.slot.leave()
+	c.waiting.leave()
 }
 
 // reply is a good answer.
@@ -91,6 +102,7 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
 	c.audit = Record{Action: e.change, Remote: a.opts.Remote(r), Target: target(r)}
+	defer c.leave()
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return
@@ -103,6 +115,7 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 		rep, err = nil, err2
 	}
 	if err != nil {
+		c.leave() // who does not read its refusal holds no place
 		status = a.refuse(c, err)
 	} else {
 		a.answer(w, rep)
@@ -112,12 +125,6 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 
 // pass checks the request and runs its handler.
 func (a *API) pass(c *call) (*reply, error) {
-	select {
-	case a.inFlight <- struct{}{}:
-		defer func() { <-a.inFlight }()
-	default:
-		return nil, a.refused("overloaded", ErrOverloaded)
-	}
 	if err := a.cross.Check(c.Request); err != nil {
 		return nil, a.refused("cross_origin", errCrossOrigin)
 	}
@@ -132,32 +139,42 @@ func (a *API) pass(c *call) (*reply, error) {
 	return c.endpoint.handle(c)
 }
 
-// admit decides whether the caller may make this call: who is it, does the change come from its own page, its role, its
-// devices.
+// admit decides whether the caller may make this call: who is it, is there a place for it, does the change come from its
+// own page, its role, its devices. Who is not known takes no operator's place.
 func (a *API) admit(c *call) error {
 	e := c.endpoint
-	if e.scope != open {
-		who, err := a.identify(c.Request)
-		if err != nil {
-			return a.refused("unauthenticated", err)
+	if e.scope == open {
+		if err := a.enter(&c.slot, a.strangers, network(c.audit.Remote)); err != nil {
+			return err
 		}
-		c.who, c.audit.Actor = who, who.name
-		c.audit.Session = who.session[:min(len(who.session), 12)]
-		if e.method != http.MethodGet {
-			if err := who.checkCSRF(c.Request); err != nil {
-				return a.refused("csrf", err)
-			}
-		}
-		if !who.role.may(e.need) {
-			return a.refused("role", problem.New(http.StatusForbidden, "role_too_low",
-				"this needs the role "+string(e.need)+", "+who.name+" is "+string(who.role)).
-				WithHint("ask an admin, or use a token of an operator who may"))
-		}
-		if err := a.checkScope(c); err != nil {
-			return a.refused("scope", err)
+		return a.refused("query", checkQuery(c.URL, e.query))
+	}
+	who, err := a.identify(c)
+	if err != nil {
+		return err
+	}
+	c.who, c.audit.Actor = who, who.name
+	c.audit.Session = who.session[:min(len(who.session), 12)]
+	if err := a.enter(&c.slot, a.requests, who.name); err != nil {
+		return err
+	}
+	if e.method != http.MethodGet {
+		if err := who.checkCSRF(c.Request); err != nil {
+			return a.refused("csrf", err)
 		}
 	}
-	return a.refused("query", checkQuery(c.URL, e.query))
+	if !who.role.may(e.need) {
+		return a.refused("role", problem.New(http.StatusForbidden, "role_too_low",
+			"this needs the role "+string(e.need)+", "+who.name+" is "+string(who.role)).
+			WithHint("ask an admin, or use a token of an operator who may"))
+	}
+	if err := a.checkScope(c); err != nil {
+		return a.refused("scope", err)
+	}
+	if err := a.refused("query", checkQuery(c.URL, e.query)); err != nil {
+		return err
+	}
+	return a.mayWait(c)
 }
 
 func (a *API) refused(reason string, err error) error {
