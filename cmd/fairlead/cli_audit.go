@@ -45,10 +45,22 @@ func auditVerify(f *clientFlags) *cobra.Command {
 			}
 		} else if v.Whole {
 			fmt.Fprintf(cmd.OutOrStdout(), "whole: %d records from %s to %s\nhead %s\n", v.Records, moment(v.First), moment(v.Last), v.Head)
+			if !v.Complete {
+				fmt.Fprintf(cmd.OutOrStdout(), "not from the beginning: %d messages before these are gone, by the log's limits of age and bytes or by somebody's hand%s\n",
+					v.Dropped, after(v.Before))
+			}
 		}
 		if !v.Whole {
 			return &exitError{exitFailed, fmt.Errorf("the audit log is not whole: %s", v.Fault)}
 		}
 		return nil
 	}}
+}
+
+// after names the record that the oldest one kept follows: whoever noted it as the head has missed nothing since.
+func after(hash string) string {
+	if hash == "" {
+		return ""
+	}
+	return "; the oldest follows the head " + hash
 }

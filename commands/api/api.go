@@ -78,9 +78,11 @@ type API struct {
 	document  []byte
 	origins   map[string]bool
 	cross     *http.CrossOriginProtection
-	inFlight  chan struct{}
-	strangers *allowance
 	keysGone  chan struct{} // of 1: a node removed a key
+	requests  *places       // of operators
+	strangers *places       // requests of callers who are not known yet, by address
+	waits     *places       // of operators, for commands
+	omissions *omissions
 }
 
 // New reads the operators and the signing keys, making the first key if there is none. It starts nothing.
@@ -107,11 +109,14 @@ func New(ctx context.Context, o Options) (*API, error) {
 	}
 	a := &API{
 		opts: o, tokens: newTokens(keys, o), dir: dir, metrics: newMetrics(o.Registry),
-		audit:    openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
-		origins:  map[string]bool{},
-		cross:    http.NewCrossOriginProtection(),
-		inFlight: make(chan struct{}, maxInFlight), strangers: newAllowance(strangerRecords, o.Now),
-		keysGone: make(chan struct{}, 1),
+		audit:     openAudit(o.Bus.JetStream(), stream, o.Node, o.Now),
+		origins:   map[string]bool{},
+		cross:     http.NewCrossOriginProtection(),
+		requests:  newPlaces(maxInFlight, operatorInFlight, ErrOverloaded, errRequests),
+		strangers: newPlaces(maxStrangers, addressStrangers, errStrangers, errAddress),
+		waits:     newPlaces(maxWaits, operatorWaits, errAllWaits, errWaits),
+		omissions: newOmissions(o.Now),
+		keysGone:  make(chan struct{}, 1),
 	}
 	if err := a.trustOrigins(); err != nil {
 		return nil, err
@@ -162,14 +167,15 @@ func (a *API) trustOrigins() error {
 	return nil
 }
 
-// Run follows the operators of other nodes, serves live views and removes what has expired, until ctx ends; then it
-// closes all live views and returns once they are gone.
+// Run follows the operators of other nodes, serves live views, removes what has expired and records what the audit log
+// leaves out, until ctx ends; then it closes all live views and returns once they are gone.
 func (a *API) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.dir.watch(ctx) })
 	g.Go(func() error { return a.live.run(ctx) })
 	g.Go(func() error { return a.sweep(ctx) })
 	g.Go(func() error { return a.rereadKeys(ctx) })
+	g.Go(func() error { return a.tellOmissions(ctx) })
 	return g.Wait()
 }
 

@@ -12,12 +12,15 @@ import (
 
 // Verification is what a walk along the whole chain found.
 type Verification struct {
-	Whole   bool   `json:"whole"`
-	Records int    `json:"records"`
-	First   int64  `json:"first,omitempty"` // time of the oldest record kept
-	Last    int64  `json:"last,omitempty"`
-	Head    string `json:"head,omitempty"` // hash of the newest record; note it elsewhere, and a cut end shows
-	Fault   string `json:"fault,omitempty"`
+	Whole    bool   `json:"whole"`    // from the oldest record kept to the newest
+	Complete bool   `json:"complete"` // and the oldest one kept is the first that there was
+	Records  int    `json:"records"`
+	First    int64  `json:"first,omitempty"` // time of the oldest record kept
+	Last     int64  `json:"last,omitempty"`
+	Before   string `json:"before,omitempty"`  // hash of the record before the oldest one kept
+	Dropped  uint64 `json:"dropped,omitempty"` // messages before that of the oldest record, each of one record or more
+	Head     string `json:"head,omitempty"`    // hash of the newest record; note it elsewhere, and a cut end shows
+	Fault    string `json:"fault,omitempty"`
 }
 
 // errBroken says where the chain breaks.
@@ -26,15 +29,16 @@ type errBroken struct{ text string }
 func (e *errBroken) Error() string { return e.text }
 
 // Verify walks the audit log and holds every record against its hash and the one before, and the messages against their
-// numbers. The oldest record kept is taken as it is: what the stream's age limit removed before it cannot be checked.
+// numbers. What was removed before the oldest record kept, as the stream's limits of age and bytes do, or somebody with the
+// bus in hand, cannot be checked; that there was something is told.
 func (a *API) Verify(ctx context.Context) (Verification, error) {
-	c := chain{found: Verification{Whole: true}}
+	c := chain{found: Verification{Whole: true, Complete: true}}
 	last, err := a.audit.walk(ctx, c.check)
 	if err == nil && c.seq < last {
 		err = &errBroken{fmt.Sprintf("the newest messages, %d to %d, are missing", c.seq+1, last)}
 	}
 	if broken := (*errBroken)(nil); errors.As(err, &broken) {
-		c.found.Whole, c.found.Fault = false, broken.text
+		c.found.Whole, c.found.Complete, c.found.Fault = false, false, broken.text
 		return c.found, nil
 	}
 	return c.found, err
@@ -61,7 +65,8 @@ func (c *chain) check(seq uint64, records []Record) error {
 			return &errBroken{fmt.Sprintf("record %d, in message %d, is not what was hashed", n, seq)}
 		}
 		if n == 1 {
-			c.found.First = rec.Time
+			c.found.First, c.found.Before, c.found.Dropped = rec.Time, rec.Prev, seq-1
+			c.found.Complete = rec.Prev == "" && seq == 1
 		} else if rec.Prev != c.found.Head {
 			return &errBroken{fmt.Sprintf("the record before record %d, in message %d, is missing or another one", n, seq)}
 		}

@@ -204,6 +204,14 @@ func (d *directory) withdrawn(kind, kid string) bool {
 
 func withdrawnName(kind, kid string) string { return keyPrefix + kind + "." + kid }
 
+// knows reports whether lookup finds a key, or that it is gone, in memory.
+func (d *directory) knows(key string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	_, known := d.byKey[key]
+	return known
+}
+
 // lookup finds a record in memory, or, since another node may just have made it, in the bucket.
 func (d *directory) lookup(ctx context.Context, key string) (any, uint64, error) {
 	d.mu.RLock()

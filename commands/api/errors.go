@@ -60,6 +60,12 @@ var (
 	errCSRF             = errors.New("the X-CSRF-Token header does not fit the session")
 	errCrossOrigin      = errors.New("the request comes from another site")
 	ErrOverloaded       = errors.New("the hub is busy with as many requests as it takes")
+	errRequests         = errors.New("this operator has as many requests under way as one may")
+	errStrangers        = errors.New("the hub is busy with as many requests of unknown callers as it takes")
+	errAddress          = errors.New("this address has as many requests of unknown callers under way as one may")
+	errWaits            = errors.New("this operator has as many requests that wait for a command as one may")
+	errAllWaits         = errors.New("as many requests wait for commands as the hub takes")
+	errLiveViews        = errors.New("this operator has as many live views as one may")
 	errTooManyViewers   = errors.New("there are as many live viewers as the hub takes")
 	errBodyTooLarge     = errors.New("the request body is too large")
 	errNoRoute          = errors.New("there is no such resource")
@@ -132,6 +138,12 @@ var outcomes = []outcome{
 	{errCSRF, http.StatusForbidden, "csrf_token_invalid", "GET /api/v1/session tells the session's csrf token"},
 	{errCrossOrigin, http.StatusForbidden, "cross_origin", "call from the hub's own pages, or list the site in auth.origins"},
 	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "try again in a moment"},
+	{errRequests, http.StatusTooManyRequests, "too_many_requests", "wait for answers, and ask for less at once"},
+	{errStrangers, http.StatusServiceUnavailable, "too_many_strangers", "try again in a moment; who has signed in is not held up"},
+	{errAddress, http.StatusTooManyRequests, "too_many_of_address", "try again in a moment; behind a proxy, list it in devices.trusted_proxies, so that its callers count each for itself"},
+	{errWaits, http.StatusTooManyRequests, "too_many_waits", "ask without wait, and read the command later or hear of it by GET /api/v1/live"},
+	{errAllWaits, http.StatusServiceUnavailable, "waits_overloaded", "ask without wait, or try again in a moment"},
+	{errLiveViews, http.StatusTooManyRequests, "too_many_live_views", "close one first; one view can hear of all devices"},
 	{errTooManyViewers, http.StatusServiceUnavailable, "too_many_viewers", "close a live view, or try again later"},
 	{errBodyTooLarge, http.StatusRequestEntityTooLarge, "body_too_large", ""},
 	{errNoRoute, http.StatusNotFound, "not_found", "the calls are described in /api/openapi.json"},

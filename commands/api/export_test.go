@@ -1,6 +1,9 @@
 package api
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+)
 
 // Route is one call, for the tests that hold all of them against something.
 type Route struct {
@@ -22,10 +25,11 @@ func (a *API) Routes() []Route {
 // LiveAfter serves the live socket, with between called after the caller is let in and before the view opens.
 func (a *API) LiveAfter(between func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := a.identify(r)
-		if err == nil {
+		c := &call{Request: r, w: w}
+		var err error
+		if c.who, err = a.identify(c); err == nil {
 			between()
-			_, err = a.live.open(&call{Request: r, w: w, who: who})
+			_, err = a.live.open(c)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -33,5 +37,18 @@ func (a *API) LiveAfter(between func()) http.Handler {
 	})
 }
 
-// MaxBody is the bound that tests overstep.
-const MaxBody = maxBody
+// The bounds that tests overstep.
+const (
+	MaxBody          = maxBody
+	MaxStrangers     = maxStrangers
+	AddressStrangers = addressStrangers
+	OperatorInFlight = operatorInFlight
+	OperatorWaits    = operatorWaits
+	OperatorViewers  = operatorViewers
+	OperatorRefused  = operatorRefused
+	StrangerRefused  = strangerRefused
+	RefusedEvery     = refusedEvery
+)
+
+// TellOmitted is what Run does now and then.
+func (a *API) TellOmitted(ctx context.Context) { a.tellOmitted(ctx) }

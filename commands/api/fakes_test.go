@@ -153,6 +153,7 @@ type orders struct {
 	mu    sync.Mutex
 	asked []api.NewCommand
 	all   map[string]*order
+	waits int // of callers, under way
 }
 
 type order struct {
@@ -202,6 +203,18 @@ func (o *orders) end(id string) {
 	o.endLocked(o.all[id])
 }
 
+func (o *orders) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waits
+}
+
+func (o *orders) made() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.all)
+}
+
 func (o *orders) last() api.NewCommand {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -221,11 +234,15 @@ func (o *orders) Find(_ context.Context, id string) (api.Command, error) {
 func (o *orders) Wait(ctx context.Context, id string) (api.Command, error) {
 	o.mu.Lock()
 	c := o.all[id]
+	o.waits++
 	o.mu.Unlock()
 	select {
 	case <-ctx.Done():
 	case <-c.ended:
 	}
+	o.mu.Lock()
+	o.waits--
+	o.mu.Unlock()
 	return o.Find(context.Background(), id)
 }
 

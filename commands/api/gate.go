@@ -13,29 +13,26 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/fairlead-hub/fairlead/devices/wire"
 	"github.com/fairlead-hub/fairlead/internal/problem"
 )
 
 // The bounds of a request.
 const (
-	maxInFlight    = 4096
 	maxBody        = 256 << 10
 	bodyTimeout    = 10 * time.Second
 	requestTimeout = 30 * time.Second
 	writeTimeout   = 30 * time.Second
 	maxWait        = 300 * time.Second
 
-	// strangerRecords is how many refused changes of unknown callers the audit log takes a second; the rest is counted.
-	strangerRecords = 5
-
 	retryAfter = "2" // seconds, with 429 and 503
 )
 
-// refusals are the reasons of fairlead_api_refused_total.
-var refusals = []string{"overloaded", "cross_origin", "unauthenticated", "csrf", "role", "scope", "query"}
+// refusals are the reasons of fairlead_api_refused_total. Those of places are the codes that the callers are told.
+var refusals = []string{
+	"overloaded", "too_many_requests", "too_many_strangers", "too_many_of_address", "waits_overloaded", "too_many_waits",
+	"too_many_viewers", "too_many_live_views", "cross_origin", "unauthenticated", "csrf", "role", "scope", "query",
+}
 
 // scope says how a selector-bound operator is held to its devices.
 type scope int
@@ -69,7 +66,17 @@ type call struct {
 	endpoint *endpoint
 	audit    Record
 	recorded bool
-	waited   time.Duration // for a command to end
+	handled  bool          // by its handler, as far as that came
+	slot     place         // until it is answered, or waits
+	wait     time.Duration // it may, for a command to end
+	waiting  place         // of a request that may wait, until it is answered
+	waited   time.Duration
+}
+
+// leave gives back what the call holds.
+func (c *call) leave() {
+	c.slot.leave()
+	c.waiting.leave()
 }
 
 // reply is a good answer.
@@ -95,6 +102,7 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{Request: r, w: w, endpoint: e, patience: r.Context()}
 	c.audit = Record{Action: e.change, Remote: a.opts.Remote(r), Target: target(r)}
+	defer c.leave()
 	rep, err := a.pass(c)
 	if err == nil && rep.taken {
 		return
@@ -107,6 +115,7 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 		rep, err = nil, err2
 	}
 	if err != nil {
+		c.leave() // who does not read its refusal holds no place
 		status = a.refuse(c, err)
 	} else {
 		a.answer(w, rep)
@@ -116,12 +125,6 @@ func (a *API) serve(e *endpoint, w http.ResponseWriter, r *http.Request) {
 
 // pass checks the request and runs its handler.
 func (a *API) pass(c *call) (*reply, error) {
-	select {
-	case a.inFlight <- struct{}{}:
-		defer func() { <-a.inFlight }()
-	default:
-		return nil, a.refused("overloaded", ErrOverloaded)
-	}
 	if err := a.cross.Check(c.Request); err != nil {
 		return nil, a.refused("cross_origin", errCrossOrigin)
 	}
@@ -132,35 +135,46 @@ func (a *API) pass(c *call) (*reply, error) {
 	if err := a.admit(c); err != nil {
 		return nil, err
 	}
+	c.handled = true
 	return c.endpoint.handle(c)
 }
 
-// admit decides whether the caller may make this call: who is it, does the change come from its own page, its role, its
-// devices.
+// admit decides whether the caller may make this call: who is it, is there a place for it, does the change come from its
+// own page, its role, its devices. Who is not known takes no operator's place.
 func (a *API) admit(c *call) error {
 	e := c.endpoint
-	if e.scope != open {
-		who, err := a.identify(c.Request)
-		if err != nil {
-			return a.refused("unauthenticated", err)
+	if e.scope == open {
+		if err := a.enter(&c.slot, a.strangers, network(c.audit.Remote)); err != nil {
+			return err
 		}
-		c.who, c.audit.Actor = who, who.name
-		c.audit.Session = who.session[:min(len(who.session), 12)]
-		if e.method != http.MethodGet {
-			if err := who.checkCSRF(c.Request); err != nil {
-				return a.refused("csrf", err)
-			}
-		}
-		if !who.role.may(e.need) {
-			return a.refused("role", problem.New(http.StatusForbidden, "role_too_low",
-				"this needs the role "+string(e.need)+", "+who.name+" is "+string(who.role)).
-				WithHint("ask an admin, or use a token of an operator who may"))
-		}
-		if err := a.checkScope(c); err != nil {
-			return a.refused("scope", err)
+		return a.refused("query", checkQuery(c.URL, e.query))
+	}
+	who, err := a.identify(c)
+	if err != nil {
+		return err
+	}
+	c.who, c.audit.Actor = who, who.name
+	c.audit.Session = who.session[:min(len(who.session), 12)]
+	if err := a.enter(&c.slot, a.requests, who.name); err != nil {
+		return err
+	}
+	if e.method != http.MethodGet {
+		if err := who.checkCSRF(c.Request); err != nil {
+			return a.refused("csrf", err)
 		}
 	}
-	return a.refused("query", checkQuery(c.URL, e.query))
+	if !who.role.may(e.need) {
+		return a.refused("role", problem.New(http.StatusForbidden, "role_too_low",
+			"this needs the role "+string(e.need)+", "+who.name+" is "+string(who.role)).
+			WithHint("ask an admin, or use a token of an operator who may"))
+	}
+	if err := a.checkScope(c); err != nil {
+		return a.refused("scope", err)
+	}
+	if err := a.refused("query", checkQuery(c.URL, e.query)); err != nil {
+		return err
+	}
+	return a.mayWait(c)
 }
 
 func (a *API) refused(reason string, err error) error {
@@ -278,64 +292,6 @@ func bodyError(err error) error {
 	return &Invalid{Code: "invalid_body", Detail: "the body could not be read: " + err.Error()}
 }
 
-// record writes rec into the audit log.
-func (a *API) record(ctx context.Context, rec Record) error {
-	if err := a.audit.append(ctx, rec); err != nil {
-		a.metrics.auditErrors.Inc()
-		a.opts.Log.Error("audit record not written", "action", rec.Action, "actor", rec.Actor, "err", err)
-		return ErrAuditUnavailable
-	}
-	return nil
-}
-
-// Audit records what the hub itself noticed or did. It returns once the record is on disk.
-func (a *API) Audit(ctx context.Context, rec Record) error { return a.record(ctx, rec) }
-
-// recordOutcome puts a change and what became of it into the audit log, before it is answered. Refused changes of
-// callers whom the hub does not know are bounded, so that nobody can fill the log.
-func (a *API) recordOutcome(c *call, status int, err error) error {
-	if c.endpoint.change == "" || c.recorded {
-		return nil
-	}
-	rec := c.audit
-	rec.Outcome, rec.Status = outcomeOK, status
-	if err != nil {
-		doc, _ := toProblem(err)
-		rec.Outcome, rec.Status = doc.Code, doc.Status
-	}
-	c.recorded = true
-	return a.recordBounded(c.Context(), rec)
-}
-
-// recordBounded is record for callers who may be strangers.
-func (a *API) recordBounded(ctx context.Context, rec Record) error {
-	if rec.Actor == "" || rec.Action == enrollAction && rec.Outcome != outcomeOK {
-		if !a.strangers.take() {
-			a.metrics.unrecorded.Inc()
-			return nil
-		}
-	}
-	rec.Actor = cmp.Or(rec.Actor, "unknown")
-	return a.record(ctx, rec)
-}
-
-const (
-	enrollAction = "device.enroll"
-	outcomeOK    = "ok"
-)
-
-// RecordEnroll puts what a device did with an enrollment into the audit log. Of refused tries only so many are kept as of
-// other strangers': a device repeats them by itself.
-func (a *API) RecordEnroll(ctx context.Context, rec Record) error {
-	rec.Action = enrollAction
-	return a.recordBounded(ctx, rec)
-}
-
-// recordNow puts the change into the audit log while its handler goes on.
-func (a *API) recordNow(c *call, status int) error {
-	return a.recordOutcome(c, status, nil)
-}
-
 func (a *API) answer(w http.ResponseWriter, rep *reply) {
 	for key, values := range rep.header {
 		w.Header()[key] = values
@@ -380,15 +336,3 @@ func (a *API) refuse(c *call, err error) (status int) {
 	doc.Write(c.w)
 	return doc.Status
 }
-
-// allowance is a rate with a small burst.
-type allowance struct {
-	limit *rate.Limiter
-	now   func() time.Time
-}
-
-func newAllowance(perSecond float64, now func() time.Time) *allowance {
-	return &allowance{limit: rate.NewLimiter(rate.Limit(perSecond), int(4*perSecond)), now: now}
-}
-
-func (l *allowance) take() bool { return l.limit.AllowN(l.now(), 1) }

@@ -34,10 +34,6 @@ const (
 )
 
 func (a *API) postCommand(c *call) (*reply, error) {
-	wait, err := waitOf(c.URL.Query())
-	if err != nil {
-		return nil, err
-	}
 	n, err := a.newCommand(c)
 	if err != nil {
 		return nil, err
@@ -51,7 +47,7 @@ func (a *API) postCommand(c *call) (*reply, error) {
 	if err := a.recordNow(c, http.StatusAccepted); err != nil {
 		return nil, err
 	}
-	if cmd, err = a.await(c, cmd, wait); err != nil {
+	if cmd, err = a.await(c, cmd); err != nil {
 		return nil, err
 	}
 	rep := ok(cmd)
@@ -134,14 +130,25 @@ func orNegative(err error, path string) error {
 	return &Invalid{Code: "invalid_duration", Path: path, Detail: path + " must not be negative"}
 }
 
+// mayWait takes the place of a call that will wait for a command, before anything is made of it. It keeps it until it is
+// answered.
+func (a *API) mayWait(c *call) (err error) {
+	if c.wait, err = waitOf(c.URL.Query()); err != nil || c.wait == 0 {
+		return err
+	}
+	return a.enter(&c.waiting, a.waits, c.who.name)
+}
+
 // await waits for the command to end, as long as the caller asked and is there. One who leaves leaves the command intact.
-func (a *API) await(c *call, cmd Command, wait time.Duration) (Command, error) {
-	if wait == 0 || cmd.Final() {
+// Others take the place of a request meanwhile.
+func (a *API) await(c *call, cmd Command) (Command, error) {
+	if c.wait == 0 || cmd.Final() {
 		return cmd, nil
 	}
+	c.slot.leave()
 	start := time.Now()
 	defer func() { c.waited += time.Since(start) }()
-	ctx, cancel := context.WithTimeout(c.patience, wait)
+	ctx, cancel := context.WithTimeout(c.patience, c.wait)
 	defer cancel()
 	return a.opts.Commands.Wait(ctx, cmd.ID)
 }
@@ -162,15 +169,11 @@ func waitOf(q url.Values) (time.Duration, error) {
 }
 
 func (a *API) getCommand(c *call) (*reply, error) {
-	wait, err := waitOf(c.URL.Query())
-	if err != nil {
-		return nil, err
-	}
 	cmd, err := a.opts.Commands.Find(c.Context(), c.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
-	if cmd, err = a.await(c, cmd, wait); err != nil {
+	if cmd, err = a.await(c, cmd); err != nil {
 		return nil, err
 	}
 	return ok(cmd), nil

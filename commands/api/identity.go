@@ -43,15 +43,33 @@ func (w *identity) bounded() bool { return len(w.bind) > 0 }
 
 // identify finds out who sent r: by Authorization header, by WebSocket subprotocol, or by cookie. A token that is
 // offered but not good is refused even if a good cookie came with it.
-func (a *API) identify(r *http.Request) (*identity, error) {
-	if raw, ok := bearer(r); ok {
-		return a.identifyToken(r.Context(), raw)
+func (a *API) identify(c *call) (who *identity, err error) {
+	if raw, ok := bearer(c.Request); ok {
+		who, err = a.identifyToken(c.Context(), raw)
+	} else {
+		who, err = a.identifyCookie(c)
 	}
-	c, err := r.Cookie(a.cookieName())
-	if err != nil || len(c.Value) != secretLength {
+	if errors.Is(err, errUnauthenticated) || errors.Is(err, errTokenAhead) {
+		a.metrics.refused.WithLabelValues("unauthenticated").Inc()
+	}
+	return who, err
+}
+
+// identifyCookie finds the session of a cookie. One that this node does not know is looked up where another node may just
+// have put it; anybody can make such a cookie up, so that waits in a stranger's place.
+func (a *API) identifyCookie(c *call) (*identity, error) {
+	cookie, err := c.Cookie(a.cookieName())
+	if err != nil || len(cookie.Value) != secretLength {
 		return nil, errUnauthenticated
 	}
-	return a.identifySession(r.Context(), c.Value)
+	if !a.dir.knows(sessionPrefix + hashSecret(cookie.Value)) {
+		var stranger place
+		if err := a.enter(&stranger, a.strangers, network(c.audit.Remote)); err != nil {
+			return nil, err
+		}
+		defer stranger.leave()
+	}
+	return a.identifySession(c.Context(), cookie.Value)
 }
 
 // bearer returns the token of the Authorization header, or on the live path of the subprotocol offer.

@@ -23,8 +23,6 @@ const LiveProtocol = "fairlead.live.v1"
 const (
 	livePath     = "/api/v1/live"
 	bearerPrefix = "bearer."
-
-	maxViewers = 256
 )
 
 // live fans events out to viewers. It hears a kind of events on the bus only while a viewer wants it, and tells the
@@ -33,6 +31,7 @@ type live struct {
 	// static after New
 	api      *API
 	upgrader websocket.Upgrader
+	places   *places
 
 	mu      sync.Mutex
 	running bool                      // guarded by mu
@@ -50,7 +49,10 @@ type hearing struct {
 }
 
 func newLive(a *API) *live {
-	l := &live{api: a, viewers: map[*viewer]struct{}{}, hearing: map[Kind]*hearing{}, watched: map[mark]int{}}
+	l := &live{
+		api: a, viewers: map[*viewer]struct{}{}, hearing: map[Kind]*hearing{}, watched: map[mark]int{},
+		places: newPlaces(maxViewers, operatorViewers, errTooManyViewers, errLiveViews),
+	}
 	l.upgrader = websocket.Upgrader{
 		HandshakeTimeout: writeTimeout, ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{},
 		Subprotocols: []string{LiveProtocol},
@@ -99,6 +101,7 @@ func (l *live) open(c *call) (*reply, error) {
 		l.api.opts.Log.Debug("live view not upgraded", "operator", c.who.name, "err", err)
 		return &reply{taken: true}, nil
 	}
+	c.slot.leave() // a view has a place of its own
 	v.serve(conn)
 	return &reply{taken: true}, nil
 }
@@ -129,8 +132,8 @@ func (l *live) enter(v *viewer) error {
 	if !l.running {
 		return ErrUnavailable
 	}
-	if len(l.viewers) >= maxViewers {
-		return errTooManyViewers
+	if err := l.api.enter(&v.place, l.places, v.who.name); err != nil {
+		return err
 	}
 	l.viewers[v] = struct{}{}
 	l.listLocked()
@@ -151,6 +154,7 @@ func (l *live) leave(v *viewer) {
 	delete(l.viewers, v)
 	l.listLocked()
 	l.mu.Unlock()
+	v.place.leave()
 	l.api.metrics.viewers.Dec()
 	l.gone.Done()
 }

@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_api_audit_errors_total", Help: "Changes whose audit record could not be written.",
 		}),
 		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "fairlead_api_audit_unrecorded_total", Help: "Refused changes of unknown callers beyond the bound of the audit log.",
+			Name: "fairlead_api_audit_unrecorded_total", Help: "Refused changes beyond the bound of the audit log, which keeps only their number.",
 		}),
 	}
 	reg.MustRegister(m.requests, m.seconds, m.refused, m.viewers, m.events, m.dropped, m.liveClosed, m.auditErrors, m.unrecorded)

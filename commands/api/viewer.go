@@ -56,6 +56,7 @@ type viewer struct {
 	live  *live
 	who   *identity
 	ready chan struct{} // of 1: something to write, or to look at
+	place place         // owned by the handler
 
 	sub   atomic.Pointer[subscription]
 	doubt atomic.Bool // look whether the operator may still be here
