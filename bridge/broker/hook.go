@@ -26,7 +26,7 @@ var (
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
 		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
-		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnSysInfoTick,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPacketEncode, mqtt.OnSysInfoTick,
 	}
 )
 
@@ -146,6 +146,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, packets.ErrRejectPacket
 	}
 	h.acknowledged(cl, pk)
+	if t := pk.FixedHeader.Type; t == packets.Subscribe || t == packets.Unsubscribe {
+		return hidePacketID(cl, pk), nil
+	}
 	return pk, nil
 }
 
@@ -210,26 +213,6 @@ func (h *hook) OnRetainedExpired(topic string) {
 	h.retained.settle(topic, h.server.Topics.Retained.Get)
 }
 
-// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session, and count
-// what waits in the others.
-func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	switch {
-	case !h.isHub(cl):
-		h.queued.set(cl.ID, pk.PacketID, sizeOf(pk))
-	case !pk.FixedHeader.Dup:
-		h.gate.handed(cl.ID, pk.PacketID)
-	}
-}
-
-// OnQosComplete is called when a client has acknowledged a message.
-func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
-	if h.isHub(cl) {
-		h.gate.finished(cl.ID, pk.PacketID, nil)
-		return
-	}
-	h.queued.set(cl.ID, pk.PacketID, 0)
-}
-
 // OnQosDropped is called when a session forgets a message; on a takeover the new session holds it.
 func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
 	h.m.dropped.WithLabelValues(droppedSession).Inc()
@@ -286,17 +269,6 @@ func (h *hook) OnSysInfoTick(*system.Info) {
 			_, there := cl.State.Inflight.Get(message)
 			return there
 		})
-	}
-}
-
-// acknowledged counts what an acknowledgement frees. mochi does so at the first one, whatever the message's QoS, and does
-// not always tell.
-func (h *hook) acknowledged(cl *mqtt.Client, pk packets.Packet) {
-	switch pk.FixedHeader.Type {
-	case packets.Puback, packets.Pubrel, packets.Pubcomp:
-		h.queued.set(cl.ID, pk.PacketID, 0)
-	case packets.Pubrec:
-		h.queued.shrink(cl.ID, pk.PacketID)
 	}
 }
 

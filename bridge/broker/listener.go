@@ -144,6 +144,7 @@ type timedConn struct {
 	out           outbox
 
 	leave       func() // owned by serve: to be called when an authenticated client is gone
+	asked       uint16 // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
 	hub         atomic.Bool
 	subscribing atomic.Bool
 }

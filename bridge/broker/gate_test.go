@@ -1,0 +1,62 @@
+package broker_test
+
+import (
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/fairlead-hub/fairlead/bridge/broker"
+)
+
+// held publishes n messages that the hub takes and does not acknowledge. They have the packet ids 1 to n.
+func held(t *testing.T, b *broker.Broker, hub *consumer, n int) ([]mqtt.Token, []mqtt.Message) {
+	t.Helper()
+	tokens, messages := make([]mqtt.Token, n), make([]mqtt.Message, n)
+	for i := range n {
+		tokens[i] = publisher(t, b).Publish("tele/a", 1, false, "x")
+		messages[i] = <-hub.got
+	}
+	return tokens, messages
+}
+
+// What the hub publishes has packet ids of its own, and acknowledges nothing that was sent to the hub under the same ids.
+func TestHubsPublishesAcknowledgeNothing(t *testing.T) {
+	b, _, _ := start(t)
+	hub := connect(t, b, "hub", map[string]byte{"tele/#": 1})
+	tokens, messages := held(t, b, hub, 8)
+	for range 2 * len(tokens) {
+		wait(t, hub.Publish("cmnd/a", 1, false, "x"))
+	}
+	time.Sleep(100 * time.Millisecond) // nothing must happen; there is no event for nothing
+	for i, token := range tokens {
+		select {
+		case <-token.Done():
+			t.Errorf("message %d was acknowledged (%v) before the hub has it", messages[i].MessageID(), token.Error())
+		default:
+		}
+	}
+	for i, m := range messages {
+		m.Ack()
+		wait(t, tokens[i])
+	}
+}
+
+// Nor does a packet id that is in use in the other direction refuse a subscription, or keep one.
+func TestPacketIDsOfTheTwoDirectionsAreTheirOwn(t *testing.T) {
+	b, _, _ := start(t)
+	hub := connect(t, b, "hub", map[string]byte{"tele/#": 1})
+	_, messages := held(t, b, hub, 8)
+	for range messages {
+		token := hub.Subscribe("more/#", 1, nil)
+		wait(t, token)
+		if code := token.(*mqtt.SubscribeToken).Result()["more/#"]; code != 1 {
+			t.Fatalf("answered %#x, want QoS 1", code)
+		}
+	}
+	for range messages {
+		wait(t, hub.Subscribe("more/#", 1, nil))
+		wait(t, hub.Unsubscribe("more/#"))
+		wait(t, publisher(t, b).Publish("more/a", 1, false, "x")) // waits for the hub if that is still subscribed
+	}
+}
