@@ -27,7 +27,13 @@ const patience = 20 * time.Second
 
 func start(t *testing.T) (*broker.Broker, string, func()) {
 	t.Helper()
-	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return startCounted(t, prometheus.NewRegistry())
+}
+
+// startCounted starts a broker whose metrics the test looks at.
+func startCounted(t *testing.T, reg *prometheus.Registry) (*broker.Broker, string, func()) {
+	t.Helper()
+	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
 	}

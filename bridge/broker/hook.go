@@ -26,7 +26,7 @@ var (
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
 		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
 		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
-		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPacketEncode, mqtt.OnSysInfoTick,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPacketEncode, mqtt.OnSysInfoTick,
 	}
 )
 
@@ -42,6 +42,7 @@ type hook struct {
 	retained *retained
 	sessions *sessions
 	queued   *queued
+	filters  *subscribed
 	m        *metrics
 
 	mu     sync.Mutex
@@ -70,6 +71,7 @@ func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) 
 		retained: newRetained(),
 		sessions: newSessions(server, m),
 		queued:   newQueued(),
+		filters:  newSubscribed(),
 		m:        m,
 		hubIDs:   make(map[string]bool),
 	}
@@ -240,21 +242,6 @@ func (h *hook) OnClientExpired(cl *mqtt.Client) {
 	h.sessions.forget(cl.ID)
 }
 
-// OnSubscribe and OnSubscribed tell the question whether a client may subscribe from that whether it may be sent a message.
-func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	if conn, ok := cl.Net.Conn.(*timedConn); ok {
-		conn.subscribing.Store(true)
-	}
-	return pk
-}
-
-// OnSubscribed is called before the client gets what is retained.
-func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
-	if conn, ok := cl.Net.Conn.(*timedConn); ok {
-		conn.subscribing.Store(false)
-	}
-}
-
 // OnSysInfoTick is called now and then.
 func (h *hook) OnSysInfoTick(*system.Info) {
 	for _, id := range h.queued.clients() {
@@ -331,11 +318,6 @@ func (h *hook) mayRetain(pk packets.Packet) bool {
 }
 
 func deep(pk packets.Packet) bool {
-	for _, sub := range pk.Filters {
-		if levels(sub.Filter) > maxLevels {
-			return true
-		}
-	}
 	return levels(pk.TopicName) > maxLevels || levels(pk.Connect.WillTopic) > maxLevels
 }
 

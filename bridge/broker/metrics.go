@@ -2,7 +2,7 @@ package broker
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Why a client was refused or a message not kept.
+// Why a client or its subscription was refused, or a message not kept.
 const (
 	refusedAuth  = "auth"
 	refusedFull  = "full"
@@ -10,6 +10,9 @@ const (
 	refusedTopic = "reserved_topic"
 	refusedLarge = "connect_too_large"
 	refusedDeep  = "topic_too_deep"
+
+	refusedFilter       = "filter_too_long" // or too deep
+	refusedSubscription = "subscription_limit"
 
 	droppedRetained = "retained_limit"
 	droppedGate     = "not_stored"
@@ -38,13 +41,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_sessions_evicted_total", Help: "Sessions without a client that made room for others.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fairlead_broker_refused_total", Help: "Clients refused, by reason.",
+			Name: "fairlead_broker_refused_total", Help: "Clients, and filters that they would subscribe to, refused, by reason.",
 		}, []string{"reason"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep, refusedFilter, refusedSubscription} {
 		m.refused.WithLabelValues(r)
 	}
 	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {
