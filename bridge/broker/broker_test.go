@@ -31,11 +31,14 @@ func start(t *testing.T) (*broker.Broker, string, func()) {
 }
 
 // startCounted starts a broker whose metrics the test looks at.
-func startCounted(t *testing.T, reg *prometheus.Registry) (*broker.Broker, string, func()) {
+func startCounted(t *testing.T, reg *prometheus.Registry, before ...func(*broker.Broker)) (*broker.Broker, string, func()) {
 	t.Helper()
 	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range before {
+		f(b)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

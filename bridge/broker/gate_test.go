@@ -5,6 +5,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 )
@@ -58,5 +59,40 @@ func TestPacketIDsOfTheTwoDirectionsAreTheirOwn(t *testing.T) {
 		wait(t, hub.Subscribe("more/#", 1, nil))
 		wait(t, hub.Unsubscribe("more/#"))
 		wait(t, publisher(t, b).Publish("more/a", 1, false, "x")) // waits for the hub if that is still subscribed
+	}
+}
+
+// A hub that starts: devices are back before its own bridge is. What they publish waits, and is not acknowledged to them as if
+// nobody wanted it.
+func TestPublishersWaitForTheHubsFirstSubscription(t *testing.T) {
+	var subscribed func()
+	b, _, _ := startCounted(t, prometheus.NewRegistry(), func(b *broker.Broker) { subscribed = b.AwaitHub() })
+	early := publisher(t, b)
+	early.Publish("tele/a", 0, false, "first")
+	token := early.Publish("tele/a", 1, false, "second")
+	select {
+	case <-token.Done():
+		t.Fatal("acknowledged before the hub is there")
+	case <-time.After(100 * time.Millisecond): // nothing must happen; there is no event for nothing
+	}
+	hub := connect(t, b, "hub", map[string]byte{"tele/#": 1})
+	subscribed()
+	for _, want := range []string{"first", "second"} {
+		m := <-hub.got
+		if string(m.Payload()) != want {
+			t.Errorf("the hub got %q, want %q", m.Payload(), want)
+		}
+		m.Ack()
+	}
+	wait(t, token)
+}
+
+// Nor does waiting for a hub that never comes keep the broker from stopping.
+func TestStopWithoutTheHub(t *testing.T) {
+	b, _, stop := startCounted(t, prometheus.NewRegistry(), func(b *broker.Broker) { b.AwaitHub() })
+	token := publisher(t, b).Publish("tele/a", 1, false, "x")
+	stop()
+	if token.WaitTimeout(time.Millisecond) && token.Error() == nil {
+		t.Error("acknowledged without the hub")
 	}
 }

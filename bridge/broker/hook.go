@@ -168,6 +168,13 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if cl.Net.Inline {
 		return pk, nil
 	}
+	if !fromHub(cl) {
+		if err := h.gate.awaitHub(cl); err != nil {
+			h.m.dropped.WithLabelValues(droppedGate).Inc()
+			cl.Stop(err)
+			return pk, packets.ErrRejectPacket
+		}
+	}
 	if held, _ := h.queued.held(cl.ID); pk.FixedHeader.Qos == 2 && held >= MaxSessionBytes {
 		// Each QoS 2 message that a client leaves unfinished is kept in its own session.
 		h.m.dropped.WithLabelValues(droppedQueue).Inc()
