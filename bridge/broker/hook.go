@@ -83,10 +83,10 @@ func (h *hook) ID() string { return "fairlead" }
 // Provides says which of mochi's events the hook wants.
 func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
 
-// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one client too
-// many.
+// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, or to what is none; one
+// client too many.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	if pk.Connect.WillFlag && reserved(pk.Connect.WillTopic) {
+	if pk.Connect.WillFlag && (reserved(pk.Connect.WillTopic) || strings.ContainsAny(pk.Connect.WillTopic, "+#")) {
 		h.m.refused.WithLabelValues(refusedWill).Inc()
 		return errWillTopic
 	}
@@ -106,9 +106,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
 	switch {
 	case hub:
-		h.mu.Lock()
-		h.hubIDs[cl.ID] = true
-		h.mu.Unlock()
+		h.claimID(cl.ID)
 	case h.isHub(cl):
 		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
@@ -123,6 +121,18 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		conn.leave = h.sessions.enter(cl.ID, hub)
 	}
 	return true
+}
+
+// claimID keeps a client id for the hub. Of a client that was there before under that id the hub inherits nothing.
+func (h *hook) claimID(id string) {
+	h.mu.Lock()
+	known := h.hubIDs[id]
+	h.hubIDs[id] = true
+	h.mu.Unlock()
+	if stranger, ok := h.server.Clients.Get(id); ok && !known {
+		h.server.UnsubscribeClient(stranger)
+		stranger.ClearInflights()
+	}
 }
 
 // OnSessionEstablished lets the gate compare what it waits for with what the hub's session still holds.
@@ -148,8 +158,11 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, packets.ErrRejectPacket
 	}
 	h.acknowledged(cl, pk)
-	if t := pk.FixedHeader.Type; t == packets.Subscribe || t == packets.Unsubscribe {
+	switch pk.FixedHeader.Type {
+	case packets.Subscribe, packets.Unsubscribe:
 		return hidePacketID(cl, pk), nil
+	case packets.Disconnect: // mochi bounds what a CONNECT asks for only
+		pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval, sessionExpiry)
 	}
 	return pk, nil
 }

@@ -123,8 +123,8 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 // maySubscribe takes room for a filter. Where all together have too many, the sessions that have been alone longest go
 // first; those that are there keep a share each.
 func (h *hook) maySubscribe(cl *mqtt.Client, filter string) bool {
-	if cl.Closed() {
-		return false // its session may be another connection's by now
+	if cl.Closed() || h.isHub(cl) {
+		return false // its session is another connection's by now, or the hub's in a moment
 	}
 	ok, full := h.filters.take(cl.ID, filter)
 	for full && h.sessions.evict(h.filters.holds) {
