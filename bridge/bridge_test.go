@@ -89,6 +89,22 @@ func TestUnstoredMessagesComeAgain(t *testing.T) {
 	}
 }
 
+// A message of which one part is rejected, and another could not be stored, is not acknowledged.
+func TestRejectedPartHidesNoUnstoredOne(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), Profiles: []string{"tasmota"}})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("tele/gate/SENSOR", `{"A":{"conflict":1},"ZigbeeReceived":{"0x1":{"x":1}}}`, "-q", "1")
+	r.wantStatus("acknowledged, as what is rejected is", func(s bridge.Status) bool { return s.Acked == 1 && s.Dropped == 1 })
+	broker.Pub("tele/gate/SENSOR", `{"A":{"conflict":1},"ZigbeeReceived":{"0x1":{"closed":1}}}`, "-q", "1")
+	broker.Pub("tele/gate/SENSOR", `{"A":{"x":2}}`, "-q", "1")
+	s := r.wantStatus("past the third", func(s bridge.Status) bool { return s.Acked >= 2 })
+	if s.Acked != 2 || s.Dropped != 1 || !strings.Contains(s.LastError, "log is closed") {
+		t.Errorf("%d acknowledged, %d dropped, error %q; want the second kept by the broker", s.Acked, s.Dropped, s.LastError)
+	}
+}
+
 func TestStoredMessagesDoNotComeAgain(t *testing.T) {
 	const n = 50
 	broker := mosquittotest.Start(t, mosquittotest.Options{})

@@ -78,9 +78,7 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 	m := fleets.Message{Topic: topic, Payload: d.msg.Payload(), Retained: d.msg.Retained(), Received: d.received}
 	result, via, err := c.read(m)
 	for _, u := range result.Updates {
-		if e := c.apply(ctx, d, u, via); e != nil && err == nil {
-			err = e
-		}
+		err = worse(err, c.apply(ctx, d, u, via))
 	}
 	for _, filter := range result.Unsubscribe {
 		c.extras.remove(filter)
@@ -103,6 +101,16 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 		c.m.drop(reasonLog)
 		c.status.fail(fmt.Errorf("store: %w", err))
 	}
+}
+
+// worse is the error that decides about a message: the first, but none that says that it means nothing goes before one that
+// says that a part of it could not be stored.
+func worse(err, next error) error {
+	var drop *fleets.Drop
+	if err == nil || next != nil && errors.As(err, &drop) && !errors.As(next, &drop) {
+		return next
+	}
+	return err
 }
 
 // read asks reply topics first, then topic maps, then profiles; the first that knows the topic has it.
