@@ -224,6 +224,25 @@ func TestPoisonIsCountedAndAcknowledged(t *testing.T) {
 	}
 }
 
+// The bridge keeps topics, as names of devices and for operators to see, and so no long ones.
+func TestLongTopicIsNoDevice(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("site/"+strings.Repeat("x", 2000)+"/env", `{"n":1}`, "-q", "1")
+	broker.Pub("site/"+strings.Repeat("y", 1000)+"/env", `{"n":1}`, "-q", "1")
+	s := r.wantStatus("finished", func(s bridge.Status) bool { return s.Acked == 2 })
+	if n := len(seen(h, h.labels)); n != 1 || s.Dropped != 1 {
+		t.Errorf("%d devices, %d messages dropped; want the shorter one's, and the longer one", n, s.Dropped)
+	}
+	for _, topic := range s.Topics {
+		if len(topic.Topic) > 1024 || strings.Contains(topic.Topic, "xxx") != strings.Contains(topic.LastError, "invalid_topic") {
+			t.Errorf("%d bytes of a topic are kept, error %q", len(topic.Topic), topic.LastError)
+		}
+	}
+}
+
 func TestRetainedIsNotTelemetry(t *testing.T) {
 	broker := mosquittotest.Start(t, mosquittotest.Options{})
 	broker.Pub("site/old/env", `{"n":1}`, "-q", "1", "-r")

@@ -31,6 +31,9 @@ const (
 	reasonDenied      DropReason = "filter_refused"
 )
 
+// maxTopicRead is the longest topic that becomes something: its device is called by it, and the last topics are kept.
+const maxTopicRead = 1024
+
 // work turns messages into points until ctx is done.
 func (c *connection) work(ctx context.Context) {
 	for {
@@ -69,6 +72,10 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 	topic := d.msg.Topic()
 	if err := CheckTopic(topic); err != nil {
 		c.drop(topic, &fleets.Drop{Reason: reasonTopic, Detail: err.Error()})
+		return
+	}
+	if n := len(topic); n > maxTopicRead {
+		c.drop(fleets.CleanText(topic, 80), &fleets.Drop{Reason: reasonTopic, Detail: fmt.Sprintf("%d bytes, at most %d", n, maxTopicRead)})
 		return
 	}
 	if n := len(d.msg.Payload()); n > c.maxPayload {
