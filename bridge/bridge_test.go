@@ -175,6 +175,30 @@ func TestRepeatedMessageIsStoredOnce(t *testing.T) {
 	}
 }
 
+// A broker that gives out packet ids anew repeats a message that never came, under the id of an old one that says the same: it is
+// stored. (That a repetition of the last link is not stored twice is TestRepeatedMessageIsStoredOnce.)
+func TestOldMessageHidesNoNewOne(t *testing.T) {
+	broker := script(t, nil, granted)
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.url(), In: []configs.InMap{jsonMap()}})
+	up := func(n int) {
+		broker.until("link", func() bool { return broker.links == n && count(broker.held) > 0 })
+		r.wantStatus("connected", func(s bridge.Status) bool { return s.State == bridge.StateConnected && int(s.Epoch) == n })
+	}
+	up(1)
+	broker.send(1, false, "site/d1/env", `{"n":1}`)
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 1 })
+	broker.cut()
+	up(2)
+	broker.cut()
+	up(3)
+	broker.send(1, true, "site/d1/env", `{"n":1}`)
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 2 })
+	if got := len(h.stored("d1")); got != 2 {
+		t.Errorf("%d points are stored of 2 acknowledged messages", got)
+	}
+}
+
 func TestWrongPasswordIsNamed(t *testing.T) {
 	broker := mosquittotest.Start(t, mosquittotest.Options{Username: "hub", Password: "secret"})
 	r := start(t, newHub(t), configs.Connection{

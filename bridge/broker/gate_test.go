@@ -96,3 +96,29 @@ func TestStopWithoutTheHub(t *testing.T) {
 		t.Error("acknowledged without the hub")
 	}
 }
+
+// What a client publishes at QoS 0 is kept for nobody. What the hub misses of it is counted.
+func TestMissedQoS0IsCounted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	b, _, _ := startCounted(t, reg)
+	hub := connect(t, b, "hub", map[string]byte{"tele/#": 1})
+	pub := publisher(t, b)
+	publish := func() {
+		wait(t, pub.Publish("tele/a", 0, false, "x"))
+		wait(t, pub.Publish("other/a", 0, false, "x"))
+		wait(t, pub.Publish("end", 1, false, "x")) // the broker has read all three
+	}
+	publish()
+	if n := counted(t, reg, "fairlead_broker_dropped_total", "hub_away"); n != 0 {
+		t.Errorf("%v are missing while the hub is there", n)
+	}
+	<-hub.got
+	hub.Disconnect(0)
+	for deadline := time.Now().Add(patience); counted(t, reg, "fairlead_broker_clients", "") > 1 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond) // the broker tells nobody that a client is gone
+	}
+	publish()
+	if n := counted(t, reg, "fairlead_broker_dropped_total", "hub_away"); n != 1 {
+		t.Errorf("%v are missing, want the one for the hub", n)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -197,6 +198,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if pk.FixedHeader.Retain {
 		pk.FixedHeader.Retain = h.mayRetain(pk)
 	}
+	if pk.FixedHeader.Qos == 0 && h.hubMisses(pk.TopicName) {
+		h.m.dropped.WithLabelValues(droppedAway).Inc()
+	}
 	if pk.FixedHeader.Qos == 0 || h.isHub(cl) || !h.hubWants(pk.TopicName) {
 		return pk, nil
 	}
@@ -325,6 +329,23 @@ func (h *hook) hubWants(topic string) bool {
 		}
 	}
 	return false
+}
+
+// hubMisses tells whether the hub has subscribed to topic and is not there: what is sent at QoS 0 does not wait for it.
+func (h *hook) hubMisses(topic string) bool {
+	h.mu.Lock()
+	var away []string
+	for id := range h.hubIDs {
+		if cl, ok := h.server.Clients.Get(id); ok && cl.Closed() {
+			away = append(away, id)
+		}
+	}
+	h.mu.Unlock()
+	if len(away) == 0 {
+		return false
+	}
+	subs := h.server.Topics.Subscribers(topic).Subscriptions
+	return slices.ContainsFunc(away, func(id string) bool { _, ok := subs[id]; return ok })
 }
 
 // mayRetain takes the place of a retained message; an empty one takes none, for it frees its topic's. What does not fit

@@ -19,6 +19,7 @@ const (
 	droppedSession  = "session_ended"
 	droppedSlow     = "slow_client"
 	droppedQueue    = "queue_limit"
+	droppedAway     = "hub_away" // at QoS 0
 )
 
 type metrics struct {
@@ -50,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep, refusedFilter, refusedSubscription} {
 		m.refused.WithLabelValues(r)
 	}
-	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {
+	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue, droppedAway} {
 		m.dropped.WithLabelValues(r)
 	}
 	reg.MustRegister(m.clients, m.waiting, m.evicted, m.refused, m.dropped)

@@ -132,7 +132,8 @@ func (c client5) fill(plant string) (granted int, refused byte) {
 	}
 }
 
-func refusals(t *testing.T, reg *prometheus.Registry, reason string) (n float64) {
+// counted is the value of a metric, of one reason if that is not empty.
+func counted(t *testing.T, reg *prometheus.Registry, name, reason string) (n float64) {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
@@ -140,8 +141,8 @@ func refusals(t *testing.T, reg *prometheus.Registry, reason string) (n float64)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "fairlead_broker_refused_total" && m.GetLabel()[0].GetValue() == reason {
-				n += m.GetCounter().GetValue()
+			if f.GetName() == name && (reason == "" || m.GetLabel()[0].GetValue() == reason) {
+				n += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
@@ -168,7 +169,7 @@ func TestSubscriptionsOfOneClientAreBounded(t *testing.T) {
 	if codes := c.subscribe("plant/x/temp", "plant/y/temp"); codes[0] != 1 || codes[1] != 0x97 {
 		t.Errorf("after one was given back two were answered % x", codes)
 	}
-	if n := refusals(t, reg, "subscription_limit"); n < 2 {
+	if n := counted(t, reg, "fairlead_broker_refused_total", "subscription_limit"); n < 2 {
 		t.Errorf("%v refusals are counted", n)
 	}
 }
@@ -182,7 +183,7 @@ func TestFiltersAreBounded(t *testing.T) {
 	if codes := c.subscribe("a", deep, long, "b"); !bytes.Equal(codes, []byte{1, 0x8f, 0x8f, 1}) {
 		t.Errorf("answered % x", codes)
 	}
-	if n := refusals(t, reg, "filter_too_long"); n != 2 {
+	if n := counted(t, reg, "fairlead_broker_refused_total", "filter_too_long"); n != 2 {
 		t.Errorf("%v refusals are counted", n)
 	}
 	all := make([]string, 1000)
