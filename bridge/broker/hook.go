@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -25,11 +26,15 @@ var (
 	errNotStored  = errors.New("message could not be handed to the hub")
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
-		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
+		mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
 		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
 		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPacketEncode, mqtt.OnSysInfoTick,
 	}
 )
+
+// takeoverTimeout is how long a client that takes its session over waits for the end of the old connection, whose reader may be
+// waiting in the gate.
+const takeoverTimeout = 2 * closedCheck
 
 // hook is who may connect, what they may write, and the gate of their QoS 1 messages.
 type hook struct {
@@ -133,6 +138,24 @@ func (h *hook) claimID(id string) {
 	if stranger, ok := h.server.Clients.Get(id); ok && !known {
 		h.server.UnsubscribeClient(stranger)
 		stranger.ClearInflights()
+	}
+}
+
+// OnSessionEstablish ends the connection that has the session of a client that comes, and waits for that end: mochi clears
+// away of a connection only what no other has taken over, but looks at that before it knows.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	old, ok := h.server.Clients.Get(cl.ID)
+	if !ok {
+		return
+	}
+	conn, ok := old.Net.Conn.(*timedConn)
+	if !ok {
+		return
+	}
+	_ = h.server.DisconnectClient(old, packets.ErrSessionTakenOver)
+	select {
+	case <-conn.ended:
+	case <-time.After(takeoverTimeout):
 	}
 }
 
