@@ -309,8 +309,10 @@ func TestSessionExpiryIsBounded(t *testing.T) {
 	const week = 7 * 24 * 3600
 	for id, ask := range map[string]uint32{"years": 100_000_000, "hour": 3600} {
 		c := connect5(t, b, id, v5.Properties{SessionExpiryInterval: 60, SessionExpiryIntervalFlag: true})
-		bye := v5.Packet{ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Disconnect},
-			Properties: v5.Properties{SessionExpiryInterval: ask, SessionExpiryIntervalFlag: true}}
+		bye := v5.Packet{
+			ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Disconnect},
+			Properties: v5.Properties{SessionExpiryInterval: ask, SessionExpiryIntervalFlag: true},
+		}
 		c.send(bye.DisconnectEncode)
 		got, alone := broker.SessionExpiry(b, id)
 		for deadline := time.Now().Add(patience); !alone && time.Now().Before(deadline); got, alone = broker.SessionExpiry(b, id) {

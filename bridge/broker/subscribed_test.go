@@ -162,8 +162,10 @@ func TestSubscriptionsOfOneClientAreBounded(t *testing.T) {
 	if codes := c.subscribe("plant/0/temp"); codes[0] != 1 {
 		t.Errorf("a filter that it had was answered %#x", codes[0])
 	}
-	drop := v5.Packet{ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Unsubscribe, Qos: 1}, PacketID: 8,
-		Filters: v5.Subscriptions{{Filter: "plant/0/temp"}}}
+	drop := v5.Packet{
+		ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Unsubscribe, Qos: 1}, PacketID: 8,
+		Filters: v5.Subscriptions{{Filter: "plant/0/temp"}},
+	}
 	c.send(drop.UnsubscribeEncode)
 	c.read()
 	if codes := c.subscribe("plant/x/temp", "plant/y/temp"); codes[0] != 1 || codes[1] != 0x97 {
