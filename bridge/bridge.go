@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,6 +101,8 @@ type Endpoint struct {
 	URL      string
 	Username string
 	Password configs.Secret
+	// Subscribed is called when all connections to the embedded broker have subscribed for the first time; nil: nobody waits for it.
+	Subscribed func()
 }
 
 // Bridge is all connections.
@@ -129,6 +133,7 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 		}
 		b.connections = append(b.connections, c)
 	}
+	b.tellSubscribed(cfg, parts.Embedded.Subscribed)
 	for i, c := range b.connections {
 		for j, other := range b.connections {
 			if i != j && brokerOf(cfg, cfg.Connections[i]) == brokerOf(cfg, cfg.Connections[j]) {
@@ -137,6 +142,22 @@ func New(cfg configs.Bridge, parts Parts) (*Bridge, error) {
 		}
 	}
 	return b, nil
+}
+
+// tellSubscribed has tell called when the last connection to the embedded broker has subscribed.
+func (b *Bridge) tellSubscribed(cfg configs.Bridge, tell func()) {
+	var left atomic.Int32
+	for i, c := range b.connections {
+		if tell == nil || cfg.Connections[i].URL != configs.EmbeddedBroker {
+			continue
+		}
+		left.Add(1)
+		c.subscribed = sync.OnceFunc(func() {
+			if left.Add(-1) == 0 {
+				tell()
+			}
+		})
+	}
 }
 
 // Links returns the way of commands to bridged devices.

@@ -89,6 +89,22 @@ func TestUnstoredMessagesComeAgain(t *testing.T) {
 	}
 }
 
+// A message of which one part is rejected, and another could not be stored, is not acknowledged.
+func TestRejectedPartHidesNoUnstoredOne(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), Profiles: []string{"tasmota"}})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("tele/gate/SENSOR", `{"A":{"conflict":1},"ZigbeeReceived":{"0x1":{"x":1}}}`, "-q", "1")
+	r.wantStatus("acknowledged, as what is rejected is", func(s bridge.Status) bool { return s.Acked == 1 && s.Dropped == 1 })
+	broker.Pub("tele/gate/SENSOR", `{"A":{"conflict":1},"ZigbeeReceived":{"0x1":{"closed":1}}}`, "-q", "1")
+	broker.Pub("tele/gate/SENSOR", `{"A":{"x":2}}`, "-q", "1")
+	s := r.wantStatus("past the third", func(s bridge.Status) bool { return s.Acked >= 2 })
+	if s.Acked != 2 || s.Dropped != 1 || !strings.Contains(s.LastError, "log is closed") {
+		t.Errorf("%d acknowledged, %d dropped, error %q; want the second kept by the broker", s.Acked, s.Dropped, s.LastError)
+	}
+}
+
 func TestStoredMessagesDoNotComeAgain(t *testing.T) {
 	const n = 50
 	broker := mosquittotest.Start(t, mosquittotest.Options{})
@@ -159,6 +175,30 @@ func TestRepeatedMessageIsStoredOnce(t *testing.T) {
 	}
 }
 
+// A broker that gives out packet ids anew repeats a message that never came, under the id of an old one that says the same: it is
+// stored. (That a repetition of the last link is not stored twice is TestRepeatedMessageIsStoredOnce.)
+func TestOldMessageHidesNoNewOne(t *testing.T) {
+	broker := script(t, nil, granted)
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.url(), In: []configs.InMap{jsonMap()}})
+	up := func(n int) {
+		broker.until("link", func() bool { return broker.links == n && count(broker.held) > 0 })
+		r.wantStatus("connected", func(s bridge.Status) bool { return s.State == bridge.StateConnected && int(s.Epoch) == n })
+	}
+	up(1)
+	broker.send(1, false, "site/d1/env", `{"n":1}`)
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 1 })
+	broker.cut()
+	up(2)
+	broker.cut()
+	up(3)
+	broker.send(1, true, "site/d1/env", `{"n":1}`)
+	r.wantStatus("acknowledged", func(s bridge.Status) bool { return s.Acked == 2 })
+	if got := len(h.stored("d1")); got != 2 {
+		t.Errorf("%d points are stored of 2 acknowledged messages", got)
+	}
+}
+
 func TestWrongPasswordIsNamed(t *testing.T) {
 	broker := mosquittotest.Start(t, mosquittotest.Options{Username: "hub", Password: "secret"})
 	r := start(t, newHub(t), configs.Connection{
@@ -205,6 +245,25 @@ func TestPoisonIsCountedAndAcknowledged(t *testing.T) {
 	}
 	if s.Dropped != uint64(len(poison)) {
 		t.Errorf("%d dropped, want %d", s.Dropped, len(poison))
+	}
+}
+
+// The bridge keeps topics, as names of devices and for operators to see, and so no long ones.
+func TestLongTopicIsNoDevice(t *testing.T) {
+	broker := mosquittotest.Start(t, mosquittotest.Options{})
+	h := newHub(t)
+	r := start(t, h, configs.Connection{URL: broker.URL(), In: []configs.InMap{jsonMap()}})
+	r.wantState(bridge.StateConnected)
+	broker.Pub("site/"+strings.Repeat("x", 2000)+"/env", `{"n":1}`, "-q", "1")
+	broker.Pub("site/"+strings.Repeat("y", 1000)+"/env", `{"n":1}`, "-q", "1")
+	s := r.wantStatus("finished", func(s bridge.Status) bool { return s.Acked == 2 })
+	if n := len(seen(h, h.labels)); n != 1 || s.Dropped != 1 {
+		t.Errorf("%d devices, %d messages dropped; want the shorter one's, and the longer one", n, s.Dropped)
+	}
+	for _, topic := range s.Topics {
+		if len(topic.Topic) > 1024 || strings.Contains(topic.Topic, "xxx") != strings.Contains(topic.LastError, "invalid_topic") {
+			t.Errorf("%d bytes of a topic are kept, error %q", len(topic.Topic), topic.LastError)
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func (m *commandMap) request(d *device, cmd wire.Command, waiting *asked, now ti
 	}
 	r := request{qos: m.qos, assumed: m.answers == nil}
 	r.Topic = m.address(d.name, cmd)
-	r.Forget = func() { waiting.forget(cmd.ID) }
+	r.Forget = func() {}
 	if m.payload == "" {
 		payload, err := json.Marshal(map[string]any{"id": cmd.ID, "name": cmd.Name, "params": params(cmd)})
 		if err != nil {
@@ -123,8 +123,12 @@ func (m *commandMap) request(d *device, cmd wire.Command, waiting *asked, now ti
 	if cmd.TimeoutMS > 0 {
 		wait = time.Duration(cmd.TimeoutMS) * time.Millisecond
 	}
-	if !waiting.add(cmd.ID, d.name, now, now.Add(wait)) {
+	ok, again := waiting.add(cmd.ID, d.name, now, now.Add(wait))
+	if !ok {
 		return request{}, fleets.ErrBusy
+	}
+	if !again { // the reply to an earlier attempt at the same command is waited for all the same
+		r.Forget = func() { waiting.forget(cmd.ID) }
 	}
 	return r, nil
 }
@@ -243,21 +247,23 @@ type waiting struct {
 
 func newAsked() *asked { return &asked{byID: make(map[string]waiting)} }
 
-func (a *asked) add(id, device string, now, until time.Time) bool {
+// add begins to wait for a reply; again tells that it is waited for already.
+func (a *asked) add(id, device string, now, until time.Time) (ok, again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.byID) >= maxAsked {
+	_, again = a.byID[id]
+	if len(a.byID) >= maxAsked && !again {
 		for id, w := range a.byID {
 			if now.After(w.until) {
 				delete(a.byID, id)
 			}
 		}
 	}
-	if len(a.byID) >= maxAsked {
-		return false
+	if len(a.byID) >= maxAsked && !again {
+		return false, false
 	}
 	a.byID[id] = waiting{device: device, until: until}
-	return true
+	return true, again
 }
 
 // take ends the waiting of a command. If the reply names a device it must be the one that was asked.

@@ -68,7 +68,8 @@ type connection struct {
 	asked      *asked
 
 	// static after New
-	sharers []*connection // those of the same broker, itself among them
+	sharers    []*connection // those of the same broker, itself among them
+	subscribed func()        // to be called when the filters of the configuration are subscribed to
 
 	current atomic.Pointer[link]
 	epochs  atomic.Uint64
@@ -100,7 +101,7 @@ func newConnection(cfg configs.Connection, parts Parts, dir *directory, m *metri
 		return nil, err
 	}
 	c.maps, c.commands, c.profiles, c.outs, c.filters = plan.maps, plan.commands, plan.profiles, plan.outs, plan.filters
-	c.published, c.sharers = plan.published(), []*connection{c}
+	c.published, c.sharers, c.subscribed = plan.published(), []*connection{c}, func() {}
 	return c, nil
 }
 
@@ -207,6 +208,7 @@ func (c *connection) serve(ctx context.Context, l *link) error {
 	if err := c.subscribeAll(ctx, l); err != nil {
 		return err
 	}
+	c.subscribed()
 	c.current.Store(l)
 	c.status.connected(l.epoch)
 	c.m.connected.Set(1)

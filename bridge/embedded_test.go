@@ -97,6 +97,49 @@ func TestEmbeddedBrokerWithDefaults(t *testing.T) {
 	}
 }
 
+// A hub starts: the broker is there, and devices that were waiting for it publish, before the bridge has connected. What they are
+// told is stored is.
+func TestWhatComesBeforeTheBridgeIsStored(t *testing.T) {
+	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribed := b.AwaitHub()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	_, port, err := net.SplitHostPort(b.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	published := make(chan error, 1)
+	go func() {
+		published <- mosquittotest.PubTo(t, port, []string{"-u", "site", "-P", "pw", "-q", "1"}, "plant/d1/env", `{"temp":21}`)
+	}()
+	select {
+	case <-published:
+		t.Fatal("acknowledged while no bridge is there")
+	case <-time.After(300 * time.Millisecond): // nothing must happen; there is no event for nothing
+	}
+	h := newHub(t)
+	start(t, h, configs.Connection{URL: configs.EmbeddedBroker, In: []configs.InMap{{Topic: "plant/{device}/{measurement}", QoS: 1}}}, func(p *bridge.Parts) {
+		e := b.Hub()
+		p.Embedded = bridge.Endpoint{URL: e.URL, Username: e.Username, Password: e.Password, Subscribed: subscribed}
+	})
+	if err := <-published; err != nil {
+		t.Fatal(err)
+	}
+	if got := h.stored("d1"); len(got) != 1 {
+		t.Errorf("%d points are stored, want the one that was acknowledged", len(got))
+	}
+}
+
 func discovery(fullTopic string) string {
 	return `{"ip":"192.0.2.7","dn":"Hall","fn":["Hall","Stairs",null],"hn":"hall","mac":"D8F15BB3DB2D","md":"Sonoff T1 2CH",` +
 		`"ofln":"Offline","onln":"Online","state":["AUS","AN","TOGGLE","HOLD"],"sw":"10.0.0","t":"tasmota_B3DB2D","ft":"` + fullTopic + `",` +

@@ -84,6 +84,9 @@ func (s *source) Append(t *wire.Telemetry) error {
 	defer s.h.mu.Unlock()
 	for _, p := range t.Points {
 		for _, f := range p.Fields {
+			if string(f.Key) == "closed" {
+				return errors.New("log is closed")
+			}
 			if string(f.Key) == "conflict" {
 				return &wire.Reject{Seq: t.Seq, Code: wire.TypeConflict, Message: "points[0].fields.conflict: is a number"}
 			}

@@ -31,6 +31,9 @@ const (
 	reasonDenied      DropReason = "filter_refused"
 )
 
+// maxTopicRead is the longest topic that becomes something: its device is called by it, and the last topics are kept.
+const maxTopicRead = 1024
+
 // work turns messages into points until ctx is done.
 func (c *connection) work(ctx context.Context) {
 	for {
@@ -71,6 +74,10 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 		c.drop(topic, &fleets.Drop{Reason: reasonTopic, Detail: err.Error()})
 		return
 	}
+	if n := len(topic); n > maxTopicRead {
+		c.drop(fleets.CleanText(topic, 80), &fleets.Drop{Reason: reasonTopic, Detail: fmt.Sprintf("%d bytes, at most %d", n, maxTopicRead)})
+		return
+	}
 	if n := len(d.msg.Payload()); n > c.maxPayload {
 		c.drop(topic, &fleets.Drop{Reason: reasonTooLarge, Detail: fmt.Sprintf("%d bytes, at most %d", n, c.maxPayload)})
 		return
@@ -78,9 +85,7 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 	m := fleets.Message{Topic: topic, Payload: d.msg.Payload(), Retained: d.msg.Retained(), Received: d.received}
 	result, via, err := c.read(m)
 	for _, u := range result.Updates {
-		if e := c.apply(ctx, d, u, via); e != nil && err == nil {
-			err = e
-		}
+		err = worse(err, c.apply(ctx, d, u, via))
 	}
 	for _, filter := range result.Unsubscribe {
 		c.extras.remove(filter)
@@ -103,6 +108,16 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 		c.m.drop(reasonLog)
 		c.status.fail(fmt.Errorf("store: %w", err))
 	}
+}
+
+// worse is the error that decides about a message: the first, but none that says that it means nothing goes before one that
+// says that a part of it could not be stored.
+func worse(err, next error) error {
+	var drop *fleets.Drop
+	if err == nil || next != nil && errors.As(err, &drop) && !errors.As(next, &drop) {
+		return next
+	}
+	return err
 }
 
 // read asks reply topics first, then topic maps, then profiles; the first that knows the topic has it.

@@ -161,6 +161,18 @@ func (s *scripted) say(topic, payload string) {
 	}
 }
 
+// send sends a message that is to be acknowledged.
+func (s *scripted) send(id uint16, again bool, topic, payload string) {
+	s.tb.Helper()
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.Qos, p.MessageID, p.Dup, p.TopicName, p.Payload = 1, id, again, topic, []byte(payload)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := p.Write(s.conn); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // until waits for cond, which is called with the lock held.
 func (s *scripted) until(what string, cond func() bool) {
 	s.tb.Helper()

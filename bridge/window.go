@@ -50,7 +50,7 @@ type window struct {
 	mu      sync.Mutex
 	list    []*delivery          // guarded by mu, oldest first
 	recent  []*delivery          // guarded by mu: acknowledged in this connection, at most size
-	earlier map[uint16]*delivery // guarded by mu: of former connections, what the broker may repeat
+	earlier map[uint16]*delivery // guarded by mu: of the connection before, what the broker may repeat
 	seed    maphash.Seed
 }
 
@@ -165,9 +165,9 @@ func (w *window) acknowledge(ctx context.Context, acked func(*delivery)) {
 func (w *window) ended() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.earlier) > 2*w.size {
-		clear(w.earlier) // of links before the last; it would be repeated by now
-	}
+	// What was acknowledged over links before this one would have been repeated by now; a broker may give their packet ids to
+	// other messages, and one that says the same is not the same. Rather store one twice than acknowledge one that is not stored.
+	clear(w.earlier)
 	for _, list := range [][]*delivery{w.recent, w.list} {
 		for _, d := range list {
 			if d.msg.Qos() > 0 {

@@ -10,6 +10,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
+	v5 "github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 )
@@ -277,6 +278,8 @@ func TestWillsAndDepthAreBounded(t *testing.T) {
 	for name, o := range map[string]*mqtt.ClientOptions{
 		"large will": options().SetBinaryWill("w", make([]byte, largeBytes), 0, false),
 		"deep will":  options().SetWill(deep, "x", 0, true),
+		"will to +":  options().SetWill("tele/+/LWT", "x", 0, true), // no topic: it would be sent to others as one
+		"will to #":  options().SetWill("#", "x", 1, false),
 	} {
 		c := mqtt.NewClient(o)
 		if token := c.Connect(); !token.WaitTimeout(patience) || token.Error() == nil {
@@ -285,8 +288,7 @@ func TestWillsAndDepthAreBounded(t *testing.T) {
 		c.Disconnect(0)
 	}
 	for name, send := range map[string]func(mqtt.Client){
-		"deep topic":  func(c mqtt.Client) { c.Publish(deep, 1, true, "x") },
-		"deep filter": func(c mqtt.Client) { c.Subscribe(deep+"#", 1, nil) },
+		"deep topic": func(c mqtt.Client) { c.Publish(deep, 1, true, "x") },
 	} {
 		lost := make(chan struct{})
 		c := mqtt.NewClient(options().SetConnectionLostHandler(func(mqtt.Client, error) { close(lost) }))
@@ -298,5 +300,26 @@ func TestWillsAndDepthAreBounded(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 		c.Disconnect(0)
+	}
+}
+
+// Nobody says by a DISCONNECT that its session shall wait for years.
+func TestSessionExpiryIsBounded(t *testing.T) {
+	b, _, _ := start(t)
+	const week = 7 * 24 * 3600
+	for id, ask := range map[string]uint32{"years": 100_000_000, "hour": 3600} {
+		c := connect5(t, b, id, v5.Properties{SessionExpiryInterval: 60, SessionExpiryIntervalFlag: true})
+		bye := v5.Packet{
+			ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Disconnect},
+			Properties: v5.Properties{SessionExpiryInterval: ask, SessionExpiryIntervalFlag: true},
+		}
+		c.send(bye.DisconnectEncode)
+		got, alone := broker.SessionExpiry(b, id)
+		for deadline := time.Now().Add(patience); !alone && time.Now().Before(deadline); got, alone = broker.SessionExpiry(b, id) {
+			time.Sleep(time.Millisecond) // the broker tells nobody that a client is gone
+		}
+		if got != min(ask, week) {
+			t.Errorf("the session of %s waits for %d s, alone %v", id, got, alone)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,34 +22,39 @@ import (
 )
 
 // The bounds of the broker. In bytes: MaxRetainedBytes for what is retained; MaxQueuedBytes, twice at most (fairShare), for
-// what waits in sessions; MaxAllUnsent, twice at most (unsentShare), for what waits for sockets. A session without its
-// client keeps its CONNECT, of maxConnectBytes. Sockets that have not said who they are can make the broker hold one packet
+// what waits in sessions; MaxAllUnsent, twice at most (unsentShare), for what waits for sockets; MaxAllSubscribed, twice at
+// most (filterShare), for subscriptions. A session without its client keeps its CONNECT, of maxConnectBytes. Sockets that have not said who they are can make the broker hold one packet
 // each, MaxPacketBytes. What mochi has queued on its way into an outbox comes on top of it, for as long as copying takes.
 // The hub itself is bounded by counts: MaxPendingWrites packets, 288 MiB, wait for its socket while it does not read.
 const (
-	MaxClients       = 1024             // connected clients beside the hub
-	MaxSessions      = 4096             // sessions, connected or waiting for their client
-	hubPlaces        = 16               // connections of the hub that find a place whoever else is there
-	MaxPacketBytes   = 72 << 10         // one packet: what a bridge takes by default, and its topic and properties
-	MaxInflight      = 4096             // unacknowledged messages kept for one client
-	MaxSessionBytes  = 8 << 20          // unacknowledged messages kept for one client
-	MaxQueuedBytes   = 128 << 20        // unacknowledged messages kept for all clients
-	MaxUnsentBytes   = 4 << 20          // what waits for one client's socket
-	MaxAllUnsent     = 64 << 20         // what waits for the sockets of all clients
-	MaxPendingWrites = 4096             // packets waiting for one client's socket
-	MaxRetained      = 10_000           // retained messages
-	MaxRetainedBytes = 64 << 20         // all retained messages, with what keeping each costs
-	receiveMaximum   = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
-	sessionExpiry    = 7 * 24 * 60 * 60 // seconds that a session outlives its client
-	sysTopicSeconds  = 30
-	maxUnauthed      = 256      // sockets that have not yet said who they are
-	maxConnectBytes  = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
-	maxLevels        = 64       // of a topic: mochi's tree has a node for each, and walks from the root to each
+	MaxClients         = 1024             // connected clients beside the hub
+	MaxSessions        = 4096             // sessions, connected or waiting for their client
+	hubPlaces          = 16               // connections of the hub that find a place whoever else is there
+	MaxPacketBytes     = 72 << 10         // one packet: what a bridge takes by default, and its topic and properties
+	MaxInflight        = 4096             // unacknowledged messages kept for one client
+	MaxSessionBytes    = 8 << 20          // unacknowledged messages kept for one client
+	MaxQueuedBytes     = 128 << 20        // unacknowledged messages kept for all clients
+	MaxUnsentBytes     = 4 << 20          // what waits for one client's socket
+	MaxAllUnsent       = 64 << 20         // what waits for the sockets of all clients
+	MaxPendingWrites   = 4096             // packets waiting for one client's socket
+	MaxRetained        = 10_000           // retained messages
+	MaxRetainedBytes   = 64 << 20         // all retained messages, with what keeping each costs
+	MaxSubscribedBytes = 8 << 20          // what one client is subscribed to, with what that costs: some 2,500 filters
+	MaxAllSubscribed   = 64 << 20         // what all clients are subscribed to
+	maxFilterBytes     = 512              // of one filter
+	maxWildcards       = 64               // filters with + or # in one SUBSCRIBE: for each, all that is retained is looked at
+	receiveMaximum     = 256              // unfinished QoS 1 and 2 messages from one client [MQTT5 3.2.2.3.3]
+	sessionExpiry      = 7 * 24 * 60 * 60 // seconds that a session outlives its client
+	sysTopicSeconds    = 30
+	maxUnauthed        = 256      // sockets that have not yet said who they are
+	maxConnectBytes    = 16 << 10 // a CONNECT, and so the will and the names that a session keeps
+	maxLevels          = 64       // of a topic: mochi's tree has a node for each, and walks from the root to each
 	// A client for which less than this waits gets its messages even where MaxQueuedBytes wait for others that are there
 	// too: so all sessions hold MaxQueuedBytes and MaxClients of these at most, which is twice MaxQueuedBytes, and of each
 	// publisher the one message that it is sending.
 	fairShare   = MaxQueuedBytes / MaxClients
-	unsentShare = MaxAllUnsent / MaxClients // the same of what waits for sockets
+	unsentShare = MaxAllUnsent / MaxClients     // the same of what waits for sockets
+	filterShare = MaxAllSubscribed / MaxClients // and of subscriptions
 	hubUsername = "fairlead-hub"
 	listenerID  = "bridge"
 )
@@ -132,6 +138,13 @@ func (b *Broker) Addr() net.Addr { return b.listener.socket.Addr() }
 
 // Hub returns how the hub's own bridge connects. Its password is new in every process and never leaves it.
 func (b *Broker) Hub() Endpoint { return b.hook.hub }
+
+// AwaitHub has what clients publish wait until subscribed is called, which the hub does when its bridge has its subscriptions:
+// devices come back before it does, and what they publish would be acknowledged to them and go nowhere. It is called before Run.
+func (b *Broker) AwaitHub() (subscribed func()) {
+	b.hook.gate.subscribed = make(chan struct{})
+	return sync.OnceFunc(func() { close(b.hook.gate.subscribed) })
+}
 
 // Run serves until ctx is done, then closes every client and waits for them.
 func (b *Broker) Run(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -27,9 +28,18 @@ const patience = 20 * time.Second
 
 func start(t *testing.T) (*broker.Broker, string, func()) {
 	t.Helper()
-	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return startCounted(t, prometheus.NewRegistry())
+}
+
+// startCounted starts a broker whose metrics the test looks at.
+func startCounted(t *testing.T, reg *prometheus.Registry, before ...func(*broker.Broker)) (*broker.Broker, string, func()) {
+	t.Helper()
+	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range before {
+		f(b)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -340,5 +350,26 @@ func TestStopClosesWhoIsOnTheWayIn(t *testing.T) {
 			t.Error("the silent socket is still open:", err)
 		}
 		_ = silent.Close()
+	}
+}
+
+// A client that took the hub's id before the hub came leaves it nothing: neither its subscriptions nor its messages.
+func TestHubInheritsNoStrangersSession(t *testing.T) {
+	b, _, _ := start(t)
+	stranger, pub := subscribeAll(t, b, "hub", 1), publisher(t, b)
+	wait(t, pub.Publish("private/a", 1, false, "x"))
+	if _, err := packets.ReadPacket(stranger); err != nil { // and it does not acknowledge
+		t.Fatal(err)
+	}
+	hub := connect(t, b, "hub", map[string]byte{"tele/#": 1})
+	pub.Publish("private/b", 1, false, "y")
+	pub.Publish("tele/a", 1, false, "z")
+	if m := <-hub.got; m.Topic() != "tele/a" {
+		t.Errorf("the hub got %s, to which it is not subscribed", m.Topic())
+	}
+	hub.Disconnect(0)
+	hub = connect(t, b, "hub", nil) // its own session it keeps
+	if m := <-hub.got; m.Topic() != "tele/a" || !m.Duplicate() {
+		t.Errorf("after it reconnected the hub got %s", m.Topic())
 	}
 }

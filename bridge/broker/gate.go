@@ -28,6 +28,9 @@ type gate struct {
 	stopped chan struct{}
 	once    sync.Once
 
+	// static after Broker.AwaitHub: closed when the hub is subscribed; nil: it is not waited for
+	subscribed chan struct{}
+
 	handing sync.Mutex   // one message is handed out at a time, so that handed knows whose packet id it sees
 	inline  *mqtt.Client // guarded by handing
 
@@ -62,6 +65,34 @@ func newGate(server *mqtt.Server, m *metrics) *gate {
 
 // stop lets everybody who waits go, without an acknowledgement.
 func (g *gate) stop() { g.once.Do(func() { close(g.stopped) }) }
+
+// awaitHub waits until the hub has subscribed for the first time: until then nothing shows what it wants.
+func (g *gate) awaitHub(cl *mqtt.Client) error {
+	if g.subscribed == nil {
+		return nil
+	}
+	select {
+	case <-g.subscribed:
+		return nil
+	default:
+	}
+	g.m.waiting.Inc()
+	defer g.m.waiting.Dec()
+	tick := time.NewTicker(closedCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.subscribed:
+			return nil
+		case <-g.stopped:
+			return errStopping
+		case <-tick.C:
+			if cl.Closed() {
+				return errNotStored
+			}
+		}
+	}
+}
 
 // pass hands pk to all subscribers and returns when the hub has acknowledged it. An error means that it is not known
 // to be stored.

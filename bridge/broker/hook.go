@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -24,11 +26,15 @@ var (
 	errNotStored  = errors.New("message could not be handed to the hub")
 	provided      = []byte{
 		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill,
-		mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
+		mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped,
 		mqtt.OnClientExpired, mqtt.OnPacketRead, mqtt.OnRetainMessage, mqtt.OnRetainedExpired,
-		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnSysInfoTick,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPacketEncode, mqtt.OnSysInfoTick,
 	}
 )
+
+// takeoverTimeout is how long a client that takes its session over waits for the end of the old connection, whose reader may be
+// waiting in the gate.
+const takeoverTimeout = 2 * closedCheck
 
 // hook is who may connect, what they may write, and the gate of their QoS 1 messages.
 type hook struct {
@@ -42,6 +48,7 @@ type hook struct {
 	retained *retained
 	sessions *sessions
 	queued   *queued
+	filters  *subscribed
 	m        *metrics
 
 	mu     sync.Mutex
@@ -70,6 +77,7 @@ func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) 
 		retained: newRetained(),
 		sessions: newSessions(server, m),
 		queued:   newQueued(),
+		filters:  newSubscribed(),
 		m:        m,
 		hubIDs:   make(map[string]bool),
 	}
@@ -81,10 +89,10 @@ func (h *hook) ID() string { return "fairlead" }
 // Provides says which of mochi's events the hook wants.
 func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
 
-// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, one client too
-// many.
+// OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, or to what is none; one
+// client too many.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	if pk.Connect.WillFlag && reserved(pk.Connect.WillTopic) {
+	if pk.Connect.WillFlag && (reserved(pk.Connect.WillTopic) || strings.ContainsAny(pk.Connect.WillTopic, "+#")) {
 		h.m.refused.WithLabelValues(refusedWill).Inc()
 		return errWillTopic
 	}
@@ -104,9 +112,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
 	switch {
 	case hub:
-		h.mu.Lock()
-		h.hubIDs[cl.ID] = true
-		h.mu.Unlock()
+		h.claimID(cl.ID)
 	case h.isHub(cl):
 		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
@@ -121,6 +127,36 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		conn.leave = h.sessions.enter(cl.ID, hub)
 	}
 	return true
+}
+
+// claimID keeps a client id for the hub. Of a client that was there before under that id the hub inherits nothing.
+func (h *hook) claimID(id string) {
+	h.mu.Lock()
+	known := h.hubIDs[id]
+	h.hubIDs[id] = true
+	h.mu.Unlock()
+	if stranger, ok := h.server.Clients.Get(id); ok && !known {
+		h.server.UnsubscribeClient(stranger)
+		stranger.ClearInflights()
+	}
+}
+
+// OnSessionEstablish ends the connection that has the session of a client that comes, and waits for that end: mochi clears
+// away of a connection only what no other has taken over, but looks at that before it knows.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	old, ok := h.server.Clients.Get(cl.ID)
+	if !ok {
+		return
+	}
+	conn, ok := old.Net.Conn.(*timedConn)
+	if !ok {
+		return
+	}
+	_ = h.server.DisconnectClient(old, packets.ErrSessionTakenOver)
+	select {
+	case <-conn.ended:
+	case <-time.After(takeoverTimeout):
+	}
 }
 
 // OnSessionEstablished lets the gate compare what it waits for with what the hub's session still holds.
@@ -146,6 +182,12 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, packets.ErrRejectPacket
 	}
 	h.acknowledged(cl, pk)
+	switch pk.FixedHeader.Type {
+	case packets.Subscribe, packets.Unsubscribe:
+		return hidePacketID(cl, pk), nil
+	case packets.Disconnect: // mochi bounds what a CONNECT asks for only
+		pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval, sessionExpiry)
+	}
 	return pk, nil
 }
 
@@ -163,6 +205,13 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if cl.Net.Inline {
 		return pk, nil
 	}
+	if !fromHub(cl) {
+		if err := h.gate.awaitHub(cl); err != nil {
+			h.m.dropped.WithLabelValues(droppedGate).Inc()
+			cl.Stop(err)
+			return pk, packets.ErrRejectPacket
+		}
+	}
 	if held, _ := h.queued.held(cl.ID); pk.FixedHeader.Qos == 2 && held >= MaxSessionBytes {
 		// Each QoS 2 message that a client leaves unfinished is kept in its own session.
 		h.m.dropped.WithLabelValues(droppedQueue).Inc()
@@ -171,6 +220,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	if pk.FixedHeader.Retain {
 		pk.FixedHeader.Retain = h.mayRetain(pk)
+	}
+	if pk.FixedHeader.Qos == 0 && h.hubMisses(pk.TopicName) {
+		h.m.dropped.WithLabelValues(droppedAway).Inc()
 	}
 	if pk.FixedHeader.Qos == 0 || h.isHub(cl) || !h.hubWants(pk.TopicName) {
 		return pk, nil
@@ -210,26 +262,6 @@ func (h *hook) OnRetainedExpired(topic string) {
 	h.retained.settle(topic, h.server.Topics.Retained.Get)
 }
 
-// OnQosPublish, OnQosComplete and OnQosDropped tell the gate what becomes of a message in the hub's session, and count
-// what waits in the others.
-func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	switch {
-	case !h.isHub(cl):
-		h.queued.set(cl.ID, pk.PacketID, sizeOf(pk))
-	case !pk.FixedHeader.Dup:
-		h.gate.handed(cl.ID, pk.PacketID)
-	}
-}
-
-// OnQosComplete is called when a client has acknowledged a message.
-func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
-	if h.isHub(cl) {
-		h.gate.finished(cl.ID, pk.PacketID, nil)
-		return
-	}
-	h.queued.set(cl.ID, pk.PacketID, 0)
-}
-
 // OnQosDropped is called when a session forgets a message; on a takeover the new session holds it.
 func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
 	h.m.dropped.WithLabelValues(droppedSession).Inc()
@@ -257,21 +289,6 @@ func (h *hook) OnClientExpired(cl *mqtt.Client) {
 	h.sessions.forget(cl.ID)
 }
 
-// OnSubscribe and OnSubscribed tell the question whether a client may subscribe from that whether it may be sent a message.
-func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	if conn, ok := cl.Net.Conn.(*timedConn); ok {
-		conn.subscribing.Store(true)
-	}
-	return pk
-}
-
-// OnSubscribed is called before the client gets what is retained.
-func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
-	if conn, ok := cl.Net.Conn.(*timedConn); ok {
-		conn.subscribing.Store(false)
-	}
-}
-
 // OnSysInfoTick is called now and then.
 func (h *hook) OnSysInfoTick(*system.Info) {
 	for _, id := range h.queued.clients() {
@@ -286,17 +303,6 @@ func (h *hook) OnSysInfoTick(*system.Info) {
 			_, there := cl.State.Inflight.Get(message)
 			return there
 		})
-	}
-}
-
-// acknowledged counts what an acknowledgement frees. mochi does so at the first one, whatever the message's QoS, and does
-// not always tell.
-func (h *hook) acknowledged(cl *mqtt.Client, pk packets.Packet) {
-	switch pk.FixedHeader.Type {
-	case packets.Puback, packets.Pubrel, packets.Pubcomp:
-		h.queued.set(cl.ID, pk.PacketID, 0)
-	case packets.Pubrec:
-		h.queued.shrink(cl.ID, pk.PacketID)
 	}
 }
 
@@ -348,6 +354,23 @@ func (h *hook) hubWants(topic string) bool {
 	return false
 }
 
+// hubMisses tells whether the hub has subscribed to topic and is not there: what is sent at QoS 0 does not wait for it.
+func (h *hook) hubMisses(topic string) bool {
+	h.mu.Lock()
+	var away []string
+	for id := range h.hubIDs {
+		if cl, ok := h.server.Clients.Get(id); ok && cl.Closed() {
+			away = append(away, id)
+		}
+	}
+	h.mu.Unlock()
+	if len(away) == 0 {
+		return false
+	}
+	subs := h.server.Topics.Subscribers(topic).Subscriptions
+	return slices.ContainsFunc(away, func(id string) bool { _, ok := subs[id]; return ok })
+}
+
 // mayRetain takes the place of a retained message; an empty one takes none, for it frees its topic's. What does not fit
 // is handed out all the same, and not retained.
 func (h *hook) mayRetain(pk packets.Packet) bool {
@@ -359,11 +382,6 @@ func (h *hook) mayRetain(pk packets.Packet) bool {
 }
 
 func deep(pk packets.Packet) bool {
-	for _, sub := range pk.Filters {
-		if levels(sub.Filter) > maxLevels {
-			return true
-		}
-	}
 	return levels(pk.TopicName) > maxLevels || levels(pk.Connect.WillTopic) > maxLevels
 }
 

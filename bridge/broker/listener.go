@@ -106,6 +106,7 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 	if err := establish(listenerID, conn); err != nil {
 		l.log.Debug("mqtt client ended", "err", err)
 	}
+	close(conn.ended)
 	if conn.leave != nil {
 		conn.leave()
 	}
@@ -142,14 +143,16 @@ type timedConn struct {
 	// static after newTimedConn
 	authenticated func() // to be called when the client has said who it is
 	out           outbox
+	ended         chan struct{} // closed when the server is done with the connection
 
 	leave       func() // owned by serve: to be called when an authenticated client is gone
+	asked       uint16 // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
 	hub         atomic.Bool
 	subscribing atomic.Bool
 }
 
 func newTimedConn(socket net.Conn, l *listener) *timedConn {
-	c := &timedConn{Conn: socket}
+	c := &timedConn{Conn: socket, ended: make(chan struct{})}
 	c.authenticated = func() { l.known(c) }
 	c.out.socket, c.out.all = socket, &l.unsent
 	c.out.room = sync.NewCond(&c.out.mu)

@@ -2,7 +2,7 @@ package broker
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Why a client was refused or a message not kept.
+// Why a client or its subscription was refused, or a message not kept.
 const (
 	refusedAuth  = "auth"
 	refusedFull  = "full"
@@ -11,11 +11,15 @@ const (
 	refusedLarge = "connect_too_large"
 	refusedDeep  = "topic_too_deep"
 
+	refusedFilter       = "filter_too_long" // or too deep
+	refusedSubscription = "subscription_limit"
+
 	droppedRetained = "retained_limit"
 	droppedGate     = "not_stored"
 	droppedSession  = "session_ended"
 	droppedSlow     = "slow_client"
 	droppedQueue    = "queue_limit"
+	droppedAway     = "hub_away" // at QoS 0
 )
 
 type metrics struct {
@@ -38,16 +42,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_sessions_evicted_total", Help: "Sessions without a client that made room for others.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fairlead_broker_refused_total", Help: "Clients refused, by reason.",
+			Name: "fairlead_broker_refused_total", Help: "Clients, and filters that they would subscribe to, refused, by reason.",
 		}, []string{"reason"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep, refusedFilter, refusedSubscription} {
 		m.refused.WithLabelValues(r)
 	}
-	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue} {
+	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue, droppedAway} {
 		m.dropped.WithLabelValues(r)
 	}
 	reg.MustRegister(m.clients, m.waiting, m.evicted, m.refused, m.dropped)

@@ -14,6 +14,9 @@ import (
 const (
 	MaxPlugs   = 10_000 // devices of one connection
 	maxWaiting = 32     // commands of one device that wait for an answer
+
+	maxAnnounced = 512 // bytes of each text of an announcement, of the topics that it makes and of names; Tasmota has 100 for most
+	maxRelays    = 32  // as many as Tasmota has
 )
 
 // tasmotaTopics are those of the default FullTopic; devices that announce another one add theirs.
@@ -125,7 +128,7 @@ func (t *tasmota) Handle(m Message) (Result, error) {
 func guess(base, name string) (*plug, kind) {
 	prefix, rest, _ := strings.Cut(base, "/")
 	topic := strings.TrimSuffix(rest, "/")
-	if topic == "" || strings.Contains(topic, "/") {
+	if topic == "" || strings.Contains(topic, "/") || len(topic) > maxAnnounced {
 		return nil, 0
 	}
 	var k kind
@@ -293,7 +296,7 @@ func (t *tasmota) children(gateway Update, zigbee map[string]any) ([]Update, err
 	var updates []Update
 	for _, addr := range sortedKeys(zigbee) {
 		child, ok := zigbee[addr].(map[string]any)
-		if !ok {
+		if !ok || len(addr) > maxAnnounced {
 			continue
 		}
 		fields, err := Flatten(child)

@@ -24,6 +24,7 @@ type ask struct {
 	id    string
 	key   string // the key its answer holds, in upper case
 	want  string // the value it must have; empty: any
+	since time.Time
 	until time.Time
 }
 
@@ -63,7 +64,13 @@ func (t *tasmota) Command(device string, c wire.Command, now time.Time) (*Reques
 	if p == nil {
 		return nil, fmt.Errorf("%w: %s is not a known Tasmota device", ErrUnsupported, device)
 	}
-	p.waiting = slices.DeleteFunc(p.waiting, func(a ask) bool { return a.id == c.ID || now.After(a.until) })
+	since, again := now, false // an answer to an earlier attempt at the same command is one too
+	p.waiting = slices.DeleteFunc(p.waiting, func(a ask) bool {
+		if a.id == c.ID {
+			since, again = a.since, true
+		}
+		return a.id == c.ID || now.After(a.until)
+	})
 	if len(p.waiting) >= maxWaiting {
 		return nil, ErrBusy
 	}
@@ -72,11 +79,14 @@ func (t *tasmota) Command(device string, c wire.Command, now time.Time) (*Reques
 		wait = time.Duration(c.TimeoutMS) * time.Millisecond
 	}
 	key := powerKey(strings.ToUpper(name))
-	p.waiting = append(p.waiting, ask{id: c.ID, key: key, want: p.expect(key, value), until: now.Add(wait)})
+	p.waiting = append(p.waiting, ask{id: c.ID, key: key, want: p.expect(key, value), since: since, until: now.Add(wait)})
 	return &Request{
 		Topic:   p.base[cmnd] + name,
 		Payload: []byte(value),
 		Forget: func() {
+			if again {
+				return
+			}
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			p.waiting = slices.DeleteFunc(p.waiting, func(a ask) bool { return a.id == c.ID })
@@ -234,6 +244,8 @@ func (p *plug) answer(name string, obj map[string]any, m Message) (Answer, bool)
 	refusal, refused := obj["Command"].(string)
 	for i, a := range p.waiting {
 		switch {
+		case m.Received.Before(a.since):
+			continue // it waited to be read
 		case refused && refusedInput(obj, a.key):
 		case !refused && a.answeredBy(name, obj):
 		default:

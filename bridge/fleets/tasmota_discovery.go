@@ -48,6 +48,9 @@ func (t *tasmota) discoverLocked(rest string, payload []byte) (Result, error) {
 		// A broker's rules bound who writes which topic, so the topic's MAC is who it is.
 		return Result{}, &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("discovery of %.40q with the MAC %.40q", mac, a.MAC)}
 	}
+	if err := a.check(mac); err != nil {
+		return Result{}, err
+	}
 	p, err := a.plug()
 	if err != nil {
 		return Result{}, err
@@ -105,6 +108,21 @@ func (t *tasmota) forgetLocked(p *plug) Result {
 	return Result{Updates: []Update{u}, Unsubscribe: p.filters()}
 }
 
+// check refuses texts that no device has: they are kept as long as the device is, and a FullTopic multiplies them.
+func (a announcement) check(mac string) error {
+	texts := []string{mac, a.Name, a.Host, a.MAC, a.Model, a.Version, a.Topic, a.FullTopic, a.Online, a.Offline}
+	for _, text := range slices.Concat(texts, a.Prefixes, a.States) {
+		if len(text) > maxAnnounced {
+			return tooLong("announced text", text)
+		}
+	}
+	return nil
+}
+
+func tooLong(what, text string) *Drop {
+	return &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("%s %.80q has %d bytes, at most %d", what, text, len(text), maxAnnounced)}
+}
+
 // plug makes a device of what was announced.
 func (a announcement) plug() (*plug, error) {
 	if a.Topic == "" || strings.ContainsAny(a.Topic, "+#\x00") {
@@ -134,7 +152,8 @@ func (a announcement) plug() (*plug, error) {
 			relays++
 		}
 	}
-	p.hello = wire.Hello{Firmware: a.Version, Model: a.Model, Commands: plugCommands(max(relays, 1), a.Light > 0)}
+	relays = min(max(relays, 1), maxRelays)
+	p.hello = wire.Hello{Firmware: a.Version, Model: a.Model, Commands: plugCommands(relays, a.Light > 0)}
 	if a.MAC != "" {
 		p.labels["mac"] = a.MAC
 	}
@@ -189,6 +208,9 @@ func (a announcement) base(prefix string) (string, error) {
 	}
 	base := strings.NewReplacer("%prefix%", prefix, "%topic%", a.Topic, "%hostname%", a.Host, "%id%", id).Replace(full)
 	base = strings.TrimRight(base, "/") + "/"
+	if len(base) > maxAnnounced {
+		return "", tooLong("FullTopic", base)
+	}
 	if strings.ContainsAny(base, "+#%\x00") || strings.HasPrefix(base, "$") || strings.HasPrefix(base, "/") {
 		return "", &Drop{Reason: InvalidValue, Detail: fmt.Sprintf("FullTopic %.80q", full)}
 	}

@@ -324,7 +324,11 @@ func (h *hub) buildBridge(context.Context) error {
 		if h.broker, err = broker.New(b.Broker, h.log, h.reg); err != nil {
 			return explainListen("bridge.broker.listen", b.Broker.Listen, err)
 		}
-		parts.Embedded = bridge.Endpoint(h.broker.Hub())
+		e := h.broker.Hub()
+		parts.Embedded = bridge.Endpoint{URL: e.URL, Username: e.Username, Password: e.Password}
+		if len(withoutEmbedded(b.Connections)) < len(b.Connections) {
+			parts.Embedded.Subscribed = h.broker.AwaitHub()
+		}
 	} else {
 		b.Connections = withoutEmbedded(b.Connections)
 	}
