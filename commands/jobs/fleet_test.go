@@ -145,9 +145,9 @@ func (f *fleet) Node(device string) (string, bool) {
 	return "n1", !f.offline[device]
 }
 
-func (f *fleet) Known(device string) bool {
+func (f *fleet) Born(device string) (int64, bool) {
 	_, known := f.Labels(device)
-	return known
+	return 1, known
 }
 
 func (f *fleet) Spec(_, name string) (wire.CommandSpec, bool, bool) {
