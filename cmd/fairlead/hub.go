@@ -299,7 +299,7 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 		}
 	})
 	h.jobs, err = jobs.New(ctx, jobs.Options{
-		Bus: h.bus, Router: h.router, Fleet: fleet, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
+		Bus: h.bus, Router: h.router, Fleet: fleet, Makers: jobMakers{h}, Audit: jobMakers{h}, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err
