@@ -88,6 +88,8 @@ func (r *Router) Approve(ctx context.Context, id, actor string) (Command, error)
 		return c, ErrFinal
 	case !r.awaits(id):
 		return c, ErrNotAwaiting
+	case r.orphaned(id):
+		return c, ErrOtherDevice
 	case c.Actor == actor || actor == "":
 		return c, ErrSelfApproval
 	}
@@ -108,6 +110,18 @@ func (r *Router) Approve(ctx context.Context, id, actor string) (Command, error)
 		return c, ErrFinal
 	}
 	return c, ErrNotAwaiting
+}
+
+// orphaned reports whether a command is for a device that was deleted: it is as good as cancelled.
+func (r *Router) orphaned(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.ledger.open[id]
+	if t == nil {
+		return false
+	}
+	born, known := r.devices.Born(t.device)
+	return t.foreign(born, known)
 }
 
 func (r *Router) awaits(id string) bool {

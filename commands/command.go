@@ -123,6 +123,10 @@ type Request struct {
 	Confirm        string // the device's id, for dangerous commands
 	Job            string // that it is part of, if any
 	Approver       string // who agreed already, for commands that need a second operator
+	Born           int64  // when the record of the device that is meant was made; 0 is whoever has the id now
+
+	// Permit, if set, is asked last whether the command may be, once it is clear that its key made none before.
+	Permit func() error
 }
 
 // The priorities of commands: 0 is the least. Of one device's waiting commands the highest priority is sent first, and

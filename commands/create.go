@@ -50,9 +50,6 @@ func (r *Router) createOnce(ctx context.Context, q *Request) (Command, error) {
 func (r *Router) create(ctx context.Context, q *Request, o *order) (Command, error) {
 	for {
 		t, busy, known, err := r.admit(ctx, q, o)
-		if t != nil && !r.devices.Known(q.Device) { // deleted while the command was on its way into the log
-			r.Deleted(q.Device)
-		}
 		switch {
 		case err != nil:
 			return Command{}, err
@@ -213,10 +210,20 @@ func (r *Router) read(q *Request) (*order, error) {
 
 // allow reports why the command cannot be now, and notes whether it needs a second operator.
 func (r *Router) allow(q *Request, o *order) error {
-	if !r.devices.Known(q.Device) {
+	born, known := r.devices.Born(q.Device)
+	switch {
+	case !known:
 		return ErrUnknownDevice
+	case q.Born != 0 && q.Born != born:
+		return ErrOtherDevice
 	}
-	if err := r.checkLease(q); err != nil {
+	o.Born = born
+	if q.Permit != nil {
+		if err := q.Permit(); err != nil {
+			return err
+		}
+	}
+	if err := r.checkLease(q, born); err != nil {
 		return err
 	}
 	spec, announced, known := r.devices.Spec(q.Device, q.Name)

@@ -38,10 +38,12 @@
 // after all ends the command if no later one is out, and is noted otherwise.
 //
 // A device that is deleted takes its commands along: a cancel of the hub, marked gone, ends what waits, and what the device
-// may have had ends by its time. Nothing of it reaches the next device of the id: see Router.Deleted.
+// may have had ends by its time. Nothing of it reaches the next device of the id: a command notes when the record of its
+// device was made, and no node writes it to a device of another record, whether the cancel is in the log yet or not. See
+// Router.Deleted.
 //
 // An operator may hold a device: see Router.Hold. A lease refuses new commands of others; what was recorded before it
-// still goes.
+// still goes. It too is on one device, not on an id.
 //
 // # Group commit
 //

@@ -6,6 +6,10 @@ import "errors"
 var (
 	// ErrUnknownDevice says that no record of the device exists.
 	ErrUnknownDevice = errors.New("device is not known")
+	// ErrOtherDevice says that the id is another device's by now: the one that was meant was deleted.
+	ErrOtherDevice = errors.New("the device was deleted, and its id is another one's")
+	// ErrNotPermitted is what a Request's Permit refuses with: whoever asks may not command the device by now.
+	ErrNotPermitted = errors.New("whoever asked may not command the device any more")
 	// ErrUnknownCommand says that the device announced its commands and this is none of them.
 	ErrUnknownCommand = errors.New("the device announced no such command")
 	// ErrInvalidRequest says that a part of the request other than its parameters cannot be.

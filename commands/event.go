@@ -66,6 +66,7 @@ type order struct {
 	DelayMS   int64  `json:"delay_ms,omitempty"`   // between two tries
 	Approval  bool   `json:"approval,omitempty"`   // a second operator must agree
 	Job       string `json:"job,omitempty"`        // that it is part of
+	Born      int64  `json:"born,omitempty"`       // when the device's record was made: no other device of the id gets it
 }
 
 // answer is what the device said.

@@ -20,13 +20,6 @@ func (r *Router) Open() (commands, pipes int) {
 	return len(r.ledger.open), len(r.pipes)
 }
 
-// Applied returns how far the log was read.
-func (r *Router) Applied() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ledger.applied
-}
-
 // Floor returns the durable floor, stored twice so that it is as young as it gets.
 func (r *Router) Floor(store func(error)) uint64 {
 	store(r.storeFloor(r.ctx))

@@ -38,6 +38,7 @@ type behaviour func(d *device, c wire.Command)
 // device is a device that follows the protocol: it acts once per id and repeats earlier answers.
 type device struct {
 	id    string
+	born  int64 // when its record was made
 	fleet *fleet
 	do    behaviour
 	inbox chan func()
@@ -57,6 +58,7 @@ type fleet struct {
 	at      map[string]commands.Attachment // live sessions
 	specs   map[string]wire.CommandSpec
 	epoch   uint64
+	births  int64
 	running sync.WaitGroup
 	fail    error  // of every delivery
 	linger  func() // before a delivery returns
@@ -88,6 +90,8 @@ func (f *fleet) stop() {
 func (f *fleet) add(id string, do behaviour) *device {
 	d := &device{id: id, fleet: f, do: do, inbox: make(chan func(), 4096), last: make(map[string]*wire.Answer)}
 	f.mu.Lock()
+	f.births++
+	d.born = f.births
 	f.devices[id] = d
 	f.mu.Unlock()
 	f.running.Go(func() {
@@ -124,10 +128,14 @@ func (f *fleet) Node(id string) (string, bool) {
 	return a.Node, ok
 }
 
-func (f *fleet) Known(id string) bool {
+func (f *fleet) Born(id string) (int64, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.devices[id] != nil
+	d := f.devices[id]
+	if d == nil {
+		return 0, false
+	}
+	return d.born, true
 }
 
 func (f *fleet) Spec(_, name string) (wire.CommandSpec, bool, bool) {

@@ -39,6 +39,13 @@ func formatID(seq uint64, suffix string) string {
 	return string(b[i:]) + "-" + suffix
 }
 
+// Place is where in the log the command of an id was created, 0 if it is none. Unlike times it only grows, whatever becomes
+// of the clocks.
+func Place(id string) uint64 {
+	seq, _, _ := parseID(id)
+	return seq
+}
+
 // wireID is how the device knows a try: the first by the command's id, the second as ID-2. A device acts once per id.
 func wireID(id string, try int) string {
 	if try == 0 {

@@ -55,9 +55,16 @@ type leases struct {
 	held map[string]leased // by device; guarded by mu
 }
 
+// leased is a lease as it is stored. It is on one device: the next of the id is free.
 type leased struct {
 	Lease
-	rev uint64
+	Born int64 `json:"born,omitempty"` // when the device's record was made; 0 of a hub that did not note it
+	rev  uint64
+}
+
+// live reports whether v holds the device whose record was made at born.
+func (v *leased) live(born int64, now time.Time) bool {
+	return v.Holder != "" && now.UnixMilli() < v.Until && (v.Born == 0 || v.Born == born)
 }
 
 func openLeases(ctx context.Context, b *bus.Bus, log *slog.Logger) (*leases, error) {
@@ -115,7 +122,7 @@ func (l *leases) heard(e jetstream.KeyValueEntry) {
 		return
 	}
 	v := leased{rev: e.Revision()}
-	if e.Operation() == jetstream.KeyValuePut && json.Unmarshal(e.Value(), &v.Lease) != nil {
+	if e.Operation() == jetstream.KeyValuePut && json.Unmarshal(e.Value(), &v) != nil {
 		return
 	}
 	l.keep(device, v)
@@ -141,12 +148,24 @@ func (l *leases) sweep(now time.Time) {
 	}
 }
 
-// of returns the lease on a device, if it has not ended.
-func (l *leases) of(device string, now time.Time) (Lease, bool) {
+// of returns the lease on the device whose record was made at born, if it has not ended.
+func (l *leases) of(device string, born int64, now time.Time) (Lease, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := l.held[device]
-	return v.Lease, v.Holder != "" && now.UnixMilli() < v.Until
+	return v.Lease, v.live(born, now)
+}
+
+// unmarked are the devices whose lease does not say which device of the id it is on.
+func (l *leases) unmarked() (devices []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for device, v := range l.held {
+		if v.Holder != "" && v.Born == 0 {
+			devices = append(devices, device)
+		}
+	}
+	return devices
 }
 
 // stored reads the lease on a device and the revision to change it at; 0 is none.
@@ -159,23 +178,22 @@ func (l *leases) stored(ctx context.Context, key string) (v leased, err error) {
 		return v, fmt.Errorf("read lease: %w", err)
 	}
 	v.rev = e.Revision()
-	if err := json.Unmarshal(e.Value(), &v.Lease); err != nil {
+	if err := json.Unmarshal(e.Value(), &v); err != nil {
 		return v, fmt.Errorf("read lease: %w", err)
 	}
 	return v, nil
 }
 
 // put stores a lease if it still has the revision; ok is false if somebody else was first.
-func (l *leases) put(ctx context.Context, key string, next Lease, rev uint64) (ok bool, err error) {
+func (l *leases) put(ctx context.Context, key string, next leased, rev uint64) (ok bool, err error) {
 	data, err := json.Marshal(next)
 	if err != nil {
 		return false, fmt.Errorf("store lease: %w", err)
 	}
-	var made uint64
 	if rev == 0 {
-		made, err = l.kv.Create(ctx, key, data)
+		next.rev, err = l.kv.Create(ctx, key, data)
 	} else {
-		made, err = l.kv.Update(ctx, key, data, rev)
+		next.rev, err = l.kv.Update(ctx, key, data, rev)
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyRevisionMismatch):
@@ -183,7 +201,7 @@ func (l *leases) put(ctx context.Context, key string, next Lease, rev uint64) (o
 	case err != nil:
 		return false, fmt.Errorf("store lease: %w", err)
 	}
-	l.keep(next.Device, leased{next, made})
+	l.keep(next.Device, next)
 	return true, nil
 }
 
@@ -197,7 +215,8 @@ func (r *Router) Hold(ctx context.Context, device, actor string, ttl time.Durati
 	if err := r.awaitReady(ctx); err != nil {
 		return lease, "", err
 	}
-	if !r.devices.Known(device) {
+	born, known := r.devices.Born(device)
+	if !known {
 		return lease, "", ErrUnknownDevice
 	}
 	key, err := bus.DeviceKey(device)
@@ -211,7 +230,7 @@ func (r *Router) Hold(ctx context.Context, device, actor string, ttl time.Durati
 		}
 		now := time.Now()
 		lease, from = Lease{Device: device, Holder: actor, Since: now.UnixMilli(), Until: now.Add(ttl).UnixMilli()}, ""
-		switch live := now.UnixMilli() < old.Until; {
+		switch live := old.live(born, now); {
 		case live && old.Holder == actor:
 			lease.Since = old.Since
 		case live && !takeOver:
@@ -219,7 +238,7 @@ func (r *Router) Hold(ctx context.Context, device, actor string, ttl time.Durati
 		case live:
 			from = old.Holder
 		}
-		if ok, err := r.leases.put(ctx, key, lease, old.rev); ok || err != nil {
+		if ok, err := r.leases.put(ctx, key, leased{Lease: lease, Born: born}, old.rev); ok || err != nil {
 			return lease, from, err
 		}
 	}
@@ -235,23 +254,50 @@ func (r *Router) Release(ctx context.Context, device, actor string, force bool) 
 	if err != nil {
 		return Lease{}, ErrUnknownDevice
 	}
+	born, _ := r.devices.Born(device)
 	for range leaseTries {
 		old, err := r.leases.stored(ctx, key)
 		switch {
 		case err != nil:
 			return Lease{}, err
-		case time.Now().UnixMilli() >= old.Until:
+		case !old.live(born, time.Now()):
 			return Lease{}, ErrNoLease
 		case old.Holder != actor && !force:
 			return old.Lease, &HeldError{old.Lease}
 		}
-		// Kept as one that has ended, so that revisions go on; the bucket forgets it.
-		ended := Lease{Device: device, Holder: old.Holder, Since: old.Since, Until: time.Now().UnixMilli()}
-		if ok, err := r.leases.put(ctx, key, ended, old.rev); ok || err != nil {
+		if ok, err := r.leases.end(ctx, key, old); ok || err != nil {
 			return old.Lease, err
 		}
 	}
 	return Lease{}, ErrOverloaded
+}
+
+// end stores that a lease is over: as one that has ended, so that revisions go on; the bucket forgets it.
+func (l *leases) end(ctx context.Context, key string, old leased) (ok bool, err error) {
+	rev := old.rev
+	old.Until = time.Now().UnixMilli()
+	return l.put(ctx, key, old, rev)
+}
+
+// endLease ends the lease on a device that was deleted. Whoever was first to change it meanwhile, for the next device of
+// the id or for the same reason, was right.
+func (r *Router) endLease(ctx context.Context, d remains) error {
+	if _, ok := r.leases.of(d.device, d.born, time.Now()); !ok { // so far as this node knows: most devices never are held
+		return nil
+	}
+	key, err := bus.DeviceKey(d.device)
+	if err != nil {
+		return nil //nolint:nilerr // nobody holds what cannot be
+	}
+	old, err := r.leases.stored(ctx, key)
+	if err != nil {
+		return err
+	}
+	if old.Born != 0 && old.Born != d.born || !old.live(old.Born, time.Now()) {
+		return nil
+	}
+	_, err = r.leases.end(ctx, key, old)
+	return err
 }
 
 // Lease returns who holds a device, or ErrNoLease.
@@ -259,16 +305,17 @@ func (r *Router) Lease(ctx context.Context, device string) (Lease, error) {
 	if err := r.awaitReady(ctx); err != nil {
 		return Lease{}, err
 	}
-	l, ok := r.leases.of(device, time.Now())
-	if !ok {
+	born, known := r.devices.Born(device)
+	l, ok := r.leases.of(device, born, time.Now())
+	if !ok || !known {
 		return Lease{}, ErrNoLease
 	}
 	return l, nil
 }
 
 // checkLease refuses a command to a device that another operator holds.
-func (r *Router) checkLease(q *Request) error {
-	if l, ok := r.leases.of(q.Device, time.Now()); ok && l.Holder != q.Actor {
+func (r *Router) checkLease(q *Request, born int64) error {
+	if l, ok := r.leases.of(q.Device, born, time.Now()); ok && l.Holder != q.Actor {
 		return &HeldError{l}
 	}
 	return nil

@@ -47,6 +47,8 @@ type tracked struct {
 	wrote      int    // the last attempt that may have left in this run
 	delivering bool   // a write is under way; answers are held until it is recorded
 	held       []*incoming
+	orphan     bool      // its device was deleted, as this node knows
+	leaving    bool      // its cancel for that is on its way into the log
 	progressAt time.Time // when the last progress was recorded or kept as latest
 	latest     *Progress // that the device reported after the last recorded one
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	ignored       *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
 	void          *prometheus.CounterVec
+	notTakenBack  prometheus.Counter
 	unannounced   prometheus.Counter
 	trims         prometheus.Counter
 	commitRetries prometheus.Counter
@@ -27,7 +28,7 @@ type metrics struct {
 
 // reasons are the labels of refused commands.
 var reasons = map[error]string{
-	ErrUnknownDevice: "unknown_device", ErrUnknownCommand: "unknown_command", ErrInvalidRequest: "invalid_request",
+	ErrUnknownDevice: "unknown_device", ErrOtherDevice: "other_device", ErrNotPermitted: "not_permitted", ErrUnknownCommand: "unknown_command", ErrInvalidRequest: "invalid_request",
 	ErrInvalidParams: "invalid_params", ErrConfirmRequired: "confirm_required", ErrOffline: "offline",
 	ErrQueueFull: "queue_full", ErrOverloaded: "overloaded", ErrKeyReused: "key_reused", ErrLogFull: "log_full",
 	ErrClosed: "closed", ErrUnclear: "unclear", ErrHeld: "held",
@@ -83,6 +84,7 @@ func newMetrics(reg prometheus.Registerer, open func() float64) *metrics {
 		ignored:       vec("answers_ignored_total", "Answers that needed no record, by reason.", "reason", "repeated", "foreign", "unknown", "too_often", "in_memory"),
 		deliveries:    vec("deliveries_total", "Socket writes of commands, by outcome.", "outcome", "written", "not_connected", "unsupported", "failed"),
 		void:          vec("void_events_total", "Events that changed nothing at their place in the log, by kind.", "kind", kinds...),
+		notTakenBack:  counter("take_back_retries_total", "Cancels of commands to deleted devices that could not be recorded and are tried again."),
 		unannounced:   counter("unannounced_total", "Changes that could not be told to live viewers."),
 		trims:         counter("log_trims_total", "Times the oldest commands were forgotten early to make room in the log."),
 		commitRetries: counter("commit_retries_total", "Commits published again because the log's answer was lost."),

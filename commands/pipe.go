@@ -95,9 +95,10 @@ func (r *Router) Attached(a Attachment) {
 	if p == nil {
 		return
 	}
+	r.takeBackLocked(p, false)
 	p.session, p.paced, p.next, p.rest = a.Session, true, time.Time{}, time.Time{}
 	for _, t := range p.open {
-		if t.cancelAsked && !t.gone {
+		if t.cancelAsked && !t.gone && !t.orphan {
 			p.cancels = append(p.cancels, wireID(t.id, t.try))
 		}
 		if t.state == Queued && !t.delivering {
@@ -131,6 +132,7 @@ func (r *Router) step(p *pipe) bool {
 	p.again = false
 	cancels := p.cancels
 	p.cancels = nil
+	r.takeBackLocked(p, false)
 	var t *tracked
 	var wait time.Duration
 	if here && !r.stopping {
@@ -178,16 +180,19 @@ func (p *pipe) wait() time.Duration {
 // accepted. It returns nil if there is none, or if the device has enough in hand.
 func (r *Router) nextLocked(p *pipe) *tracked {
 	now := time.Now().UnixMilli()
+	born, known := r.devices.Born(p.device)
 	inHand := 0
 	for _, t := range p.open {
 		switch {
-		case t.gone: // in the hand of another device
+		case t.gone, t.foreign(born, known): // in the hand of another device
 		case t.written && t.state == Queued, t.state != Queued && !(r.resend(p, t) && now < t.order.Expires):
 			inHand++
 		}
 	}
 	for _, t := range p.open {
 		switch {
+		case t.foreign(born, known):
+			r.unsendLocked(t)
 		case t.state == Queued && t.releasing:
 			return nil // the order is kept
 		case t.state == Queued && t.written: // sent is on its way into the log

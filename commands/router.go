@@ -32,7 +32,8 @@ type Presence interface {
 
 // Devices knows the device records and what each device announced. It must not block.
 type Devices interface {
-	Known(device string) bool
+	// Born returns when the record was made, in Unix milliseconds: the next device of the id has another one.
+	Born(device string) (born int64, known bool)
 	// Spec returns how the device announced a command: announced says whether it announced any, known whether this one.
 	Spec(device, command string) (spec wire.CommandSpec, announced, known bool)
 }
@@ -70,6 +71,7 @@ type Router struct {
 	ready    chan struct{}
 	late     chan lateAnswer // answers to commands that are not in memory
 	alarm    chan struct{}   // a deadline came nearer
+	leftOver chan struct{}   // something of a deleted device could not be taken back
 
 	// static after Run began
 	history *history
@@ -88,6 +90,7 @@ type Router struct {
 	timers   deadlines
 	inflight map[uint64]*outgoing // published by this run, by number
 	early    []func()             // answers that came before the log was read
+	remains  map[remains]struct{} // deleted devices of which something is to be taken back
 	started  bool
 	stopping bool
 }
@@ -110,6 +113,7 @@ func New(o Options) (*Router, error) {
 		policy: o.Policy, notes: o.Notes,
 		log: o.Log, schemas: newSchemas(o.Log), alone: o.Bus.Alone(), from: o.Node + "/" + newSuffix() + newSuffix(),
 		ready: make(chan struct{}), late: make(chan lateAnswer, maxLateChecks), alarm: make(chan struct{}, 1),
+		leftOver: make(chan struct{}, 1), remains: make(map[remains]struct{}),
 		pipes: make(map[string]*pipe), inflight: make(map[uint64]*outgoing),
 	}
 	r.ledger = newLedger()
@@ -150,6 +154,7 @@ func (r *Router) Run(ctx context.Context) error {
 	others.Go(func() { r.watchDeadlines(ctx) })
 	others.Go(func() { r.resolveLate(ctx) })
 	others.Go(func() { r.keepFloor(ctx) })
+	others.Go(func() { r.clearAway(ctx) })
 	if !r.alone {
 		others.Go(func() { r.follow(ctx) })
 	}
@@ -197,12 +202,16 @@ func (r *Router) serve(ctx context.Context) {
 	r.ctx, r.started = ctx, true
 	early := r.early
 	r.early = nil
-	err := r.takeBackDeletedLocked()
 	for _, p := range r.pipes {
+		r.takeBackLocked(p, false)
 		r.kickLocked(p)
 	}
+	for _, device := range r.leases.unmarked() {
+		if _, known := r.devices.Born(device); !known {
+			r.remainsLocked(device, 0)
+		}
+	}
 	r.mu.Unlock()
-	r.notTakenBack(err)
 	for _, f := range early {
 		f()
 	}

@@ -46,6 +46,13 @@ func (r *Router) Check(ctx context.Context, q Request) error {
 	return r.allow(&q, o)
 }
 
+// Applied returns how far this node has read the log: every command made from now on has a higher Place.
+func (r *Router) Applied() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.applied
+}
+
 // Wait returns a command once it is final. If ctx ends first it returns the command as it is then, with ctx's error;
 // the command goes on.
 func (r *Router) Wait(ctx context.Context, id string) (Command, error) {

@@ -44,6 +44,15 @@ func (d Directory) Known(device string) bool {
 	return ok
 }
 
+// Born returns when the device's record was made, in Unix milliseconds.
+func (d Directory) Born(device string) (born int64, known bool) {
+	rec, ok := d.Records.Record(device)
+	if !ok {
+		return 0, false
+	}
+	return rec.Created.UnixMilli(), true
+}
+
 // Spec returns what the device announced of a command: whether it announced any, and whether this one.
 func (d Directory) Spec(device, command string) (spec wire.CommandSpec, announced, known bool) {
 	rec, ok := d.Records.Record(device)

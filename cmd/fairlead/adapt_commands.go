@@ -71,6 +71,7 @@ type commander struct{ router *commands.Router }
 // refusals maps the router's sentinels to the API's.
 var refusals = []struct{ from, to error }{
 	{commands.ErrUnknownDevice, api.ErrDeviceNotFound},
+	{commands.ErrOtherDevice, api.ErrDeviceNotFound},
 	{commands.ErrUnknownCommand, api.ErrUnknownCommand},
 	{commands.ErrConfirmRequired, api.ErrNotConfirmed},
 	{commands.ErrOffline, api.ErrDeviceOffline},

@@ -48,6 +48,24 @@ func (f jobFleet) Labels(device string) (map[string]string, bool) {
 	return rec.Labels, true
 }
 
+func (f jobFleet) Born(device string) (int64, bool) {
+	return devices.Directory{Records: f.records}.Born(device)
+}
+
+// jobMakers are the operators as jobs know them, and the audit log.
+type jobMakers struct{ *hub }
+
+func (m jobMakers) Maker(ctx context.Context, name string) (jobs.Maker, error) {
+	op, barred, err := m.api.JobMaker(ctx, name)
+	return jobs.Maker{Since: op.Created, Within: op.Selector, Barred: barred}, err
+}
+
+func (m jobMakers) Stopped(ctx context.Context, job jobs.Job) error {
+	return m.api.Audit(ctx, api.Record{
+		Actor: job.ChangedBy, Action: "job.cancel", Target: job.ID, Outcome: "ok", Detail: "made by " + job.Actor + ": " + job.Reason,
+	})
+}
+
 func (f jobFleet) Online(device string) bool {
 	_, online := f.presence.Node(device)
 	return online
@@ -85,6 +103,7 @@ var jobRefusals = []struct{ from, to error }{
 	{jobs.ErrTooManyDevices, api.ErrTooManyDevices},
 	{jobs.ErrTooManyJobs, api.ErrTooManyJobs},
 	{jobs.ErrWrongState, api.ErrJobState},
+	{jobs.ErrBarred, api.ErrJobBarred},
 }
 
 func jobRefusal(err error) error {

@@ -292,9 +292,14 @@ func (h *hub) buildCommands(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h.records.OnDelete(h.router.Deleted)
+	h.records.Observe(func(old, now *devices.Record) {
+		// Who follows the bucket from afar may see only the record of the next device.
+		if old != nil && (now == nil || !now.Created.Equal(old.Created)) {
+			h.router.Deleted(old.ID, old.Created.UnixMilli())
+		}
+	})
 	h.jobs, err = jobs.New(ctx, jobs.Options{
-		Bus: h.bus, Router: h.router, Fleet: fleet, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
+		Bus: h.bus, Router: h.router, Fleet: fleet, Makers: jobMakers{h}, Audit: jobMakers{h}, Keep: h.cfg.Commands.Keep, Log: h.log, Metrics: h.reg,
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ var (
 	ErrNoDevices          = errors.New("no device that you may command fits")
 	ErrTooManyDevices     = errors.New("more devices fit than a job may have")
 	ErrTooManyJobs        = errors.New("as many jobs are at work as may be")
+	ErrJobBarred          = errors.New("your rights ended while the job was being made: no jobs of yours are taken")
 	ErrTypeNotFound       = errors.New("nobody has sent such a field yet")
 	ErrVersionMismatch    = errors.New("the state has another version")
 	ErrStateTooLarge      = errors.New("the state document is too large")
@@ -115,6 +116,7 @@ var outcomes = []outcome{
 	{ErrNoDevices, http.StatusUnprocessableEntity, "no_devices", "list devices with GET /api/v1/devices?selector="},
 	{ErrTooManyDevices, http.StatusUnprocessableEntity, "too_many_devices", "split the fleet with a narrower selector"},
 	{ErrTooManyJobs, http.StatusTooManyRequests, "too_many_jobs", "wait until one has ended, or cancel one"},
+	{ErrJobBarred, http.StatusForbidden, "role_too_low", "ask an admin to look at your operator record"},
 	{ErrEnrollmentNotFound, http.StatusNotFound, "enrollment_not_found", "list enrollments with GET /api/v1/enrollments"},
 	{ErrTooManyEnrollments, http.StatusConflict, "too_many_enrollments", "delete those that have expired"},
 	{ErrNotPending, http.StatusNotFound, "not_pending", "GET /api/v1/enrollments/pending lists the devices that wait"},

@@ -255,3 +255,37 @@ func TestJobsOverHTTP(t *testing.T) {
 		t.Errorf("the job is not in the audit log: %+v", h.audited())
 	}
 }
+
+// What an operator's record says of jobs, as it changes.
+func TestJobMaker(t *testing.T) {
+	h := start(t)
+	admin := h.admin()
+	h.operator("me", api.Admin, "site=a")
+	look := func(what, barred string) api.Operator {
+		t.Helper()
+		op, why, err := h.api.JobMaker(t.Context(), "me")
+		if err != nil || !strings.Contains(why, barred) || (why == "") != (barred == "") {
+			t.Errorf("%s: %q, %v, want %q", what, why, err, barred)
+		}
+		return op
+	}
+	patch := func(body object) { h.call(admin, "PATCH", "/api/v1/operators/me", body).want(200) }
+	was := look("an admin", "")
+	if was.Selector != "site=a" || was.Created == 0 {
+		t.Errorf("an admin: %+v", was)
+	}
+	patch(object{"selector": "site=b"})
+	if op := look("bound elsewhere", ""); op.Selector != "site=b" || op.Created != was.Created {
+		t.Errorf("bound elsewhere: %+v", op)
+	}
+	patch(object{"role": "operator"})
+	look("of a lower role", "is operator now")
+	patch(object{"role": "admin", "disabled": true})
+	look("disabled", "is disabled")
+	h.call(admin, "DELETE", "/api/v1/operators/me", nil).want(204)
+	look("removed", "was removed")
+	h.operator("me", api.Admin, "")
+	if op := look("another of the name", ""); op.Created == was.Created {
+		t.Errorf("another of the name is told from the first by nothing: %+v", op)
+	}
+}

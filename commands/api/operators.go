@@ -152,6 +152,25 @@ func (a *API) beyond(notBefore int64) int64 {
 	return max(a.opts.Now().Add(a.opts.Skew).UnixMilli(), notBefore) + 1
 }
 
+// jobRole is who makes jobs and acts on them.
+const jobRole = Admin
+
+// JobMaker returns an operator who made a job, as its record is now, and why it may make none any more; empty: it may.
+func (a *API) JobMaker(ctx context.Context, name string) (op Operator, barred string, err error) {
+	rec, _, err := a.dir.operator(ctx, name)
+	switch {
+	case errors.Is(err, ErrOperatorNotFound):
+		return Operator{}, fmt.Sprintf("operator %s was removed", name), nil
+	case err != nil:
+		return Operator{}, "", err
+	case rec.Disabled:
+		barred = fmt.Sprintf("operator %s is disabled", name)
+	case !rec.Role.may(jobRole):
+		barred = fmt.Sprintf("operator %s is %s now, and jobs are made by the role %s", name, rec.Role, jobRole)
+	}
+	return *rec, barred, nil
+}
+
 // MintToken makes a token for an operator, bound to sel beside what the operator is bound to. A ttl of 0 is the
 // default.
 func (a *API) MintToken(ctx context.Context, name, sel string, ttl time.Duration) (token string, expires time.Time, err error) {

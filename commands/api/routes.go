@@ -123,14 +123,14 @@ func (a *API) identityRoutes(with func(...string) []string) (es []endpoint) {
 
 func (a *API) jobRoutes(with func(...string) []string) []endpoint {
 	es := []endpoint{
-		{name: "createJob", method: "POST", path: "/jobs", need: Admin, scope: filtered, change: "job.create", handle: a.postJob},
+		{name: "createJob", method: "POST", path: "/jobs", need: jobRole, scope: filtered, change: "job.create", handle: a.postJob},
 		{name: "listJobs", method: "GET", path: "/jobs", need: Viewer, scope: filtered, query: with(), handle: a.getJobs},
 		{name: "readJob", method: "GET", path: "/jobs/{id}", need: Viewer, scope: filtered, handle: a.getJob},
 		{name: "listJobDevices", method: "GET", path: "/jobs/{id}/devices", need: Viewer, scope: filtered, query: with("state"), handle: a.getJobDevices},
 	}
 	for _, action := range []string{"pause", "resume", "cancel", "approve"} {
 		es = append(es, endpoint{
-			name: action + "Job", method: "POST", path: "/jobs/{id}/" + action, need: Admin, scope: filtered, change: "job." + action, handle: a.steerJob(action),
+			name: action + "Job", method: "POST", path: "/jobs/{id}/" + action, need: jobRole, scope: filtered, change: "job." + action, handle: a.steerJob(action),
 		})
 	}
 	return es

@@ -37,7 +37,8 @@ func (j *Jobs) Preview(ctx context.Context, q Request) ([]Target, error) {
 		return nil, err
 	}
 	targets := make([]Target, len(devices))
-	for i, id := range devices {
+	for i, d := range devices {
+		id := d.ID
 		err := j.router.Check(ctx, q.command(id, id))
 		if errors.Is(err, commands.ErrInvalidRequest) {
 			return nil, inOrder(err)
@@ -54,9 +55,17 @@ func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	maker, err := j.makers.Maker(ctx, q.Actor)
+	switch {
+	case err != nil:
+		return Job{}, err
+	case maker.Barred != "": // since the request was let in
+		return Job{}, fmt.Errorf("%w: %s", ErrBarred, maker.Barred)
+	}
 	job := Job{
 		ID: newID(&q), Actor: q.Actor, Created: time.Now().UnixMilli(), Selector: q.Selector, Order: q.Order, Rollout: q.Rollout,
 		Concurrency: q.Concurrency, AbortIf: q.AbortIf, List: rand.Text()[:idLength], Total: len(devices), State: Running, Changed: time.Now().UnixMilli(), ChangedBy: q.Actor,
+		Place: j.router.Applied(), Within: q.Within, MakerSince: maker.Since,
 	}
 	if q.IdempotencyKey != "" {
 		job.Body = q.digest()
@@ -100,7 +109,7 @@ func same(made, asked Job) (Job, error) {
 }
 
 // reach checks the request and lists its devices.
-func (j *Jobs) reach(ctx context.Context, q *Request) ([]string, error) {
+func (j *Jobs) reach(ctx context.Context, q *Request) ([]member, error) {
 	if err := j.awaitReady(ctx); err != nil {
 		return nil, err
 	}
@@ -115,16 +124,18 @@ func (j *Jobs) reach(ctx context.Context, q *Request) ([]string, error) {
 	if err != nil {
 		return nil, invalid("/selector", err.Error())
 	}
-	devices := q.Devices
-	if len(devices) == 0 {
-		devices = j.fleet.Select(want)
+	ids := slices.Clone(q.Devices)
+	if len(ids) == 0 {
+		ids = j.fleet.Select(want)
 	}
-	devices = slices.DeleteFunc(slices.Clone(devices), func(id string) bool {
-		labels, known := j.fleet.Labels(id)
-		return !known || !want.Match(labels) || !within.Match(labels)
-	})
-	slices.Sort(devices)
-	devices = slices.Compact(devices)
+	slices.Sort(ids)
+	var devices []member
+	for _, id := range slices.Compact(ids) {
+		born, _ := j.fleet.Born(id) // before the labels: if the device is another one by then, it is not reached
+		if labels, known := j.fleet.Labels(id); known && want.Match(labels) && within.Match(labels) {
+			devices = append(devices, member{id, born})
+		}
+	}
 	switch {
 	case len(devices) == 0:
 		return nil, ErrNoDevices
@@ -136,8 +147,9 @@ func (j *Jobs) reach(ctx context.Context, q *Request) ([]string, error) {
 
 // check asks the Router about each device: a request that can be nowhere is refused, a dangerous one wants to be
 // confirmed with the number of devices, and one that needs a second operator makes the job wait.
-func (j *Jobs) check(ctx context.Context, q *Request, job *Job, devices []string) error {
-	for _, id := range devices {
+func (j *Jobs) check(ctx context.Context, q *Request, job *Job, devices []member) error {
+	for _, d := range devices {
+		id := d.ID
 		err := j.router.Check(ctx, q.command(id, ""))
 		switch {
 		case errors.Is(err, commands.ErrInvalidRequest):

@@ -14,6 +14,10 @@
 // What became of each device is what became of its command. The driver hears of changes and looks again every few
 // seconds, so a change that nobody heard is late and never lost. Counts and results are written once a second.
 //
+// A job outlasts the request that made it, so each command is made only if the maker of the job may still command the
+// device, and if that is the device which had the id when the job was made: see Makers. The job of a maker who may make no
+// jobs any more is cancelled by the hub.
+//
 // # Ends
 //
 // A job is completed when each device's command has ended; cancelled by an operator, which takes the open commands back;

@@ -14,6 +14,9 @@ func (r Rollout) Rate(started int) float64 { return r.rate(started) }
 // NewPacer returns the pacer of a rollout.
 func NewPacer(r Rollout) *pacer { return &pacer{rollout: r} }
 
+// Resume is resume.
+func (p *pacer) Resume(now, last time.Time, started int) { p.resume(now, last, started) }
+
 // Take is take.
 func (p *pacer) Take(now time.Time, started, want int) (int, time.Duration) {
 	return p.take(now, started, want)
@@ -21,6 +24,6 @@ func (p *pacer) Take(now time.Time, started, want int) (int, time.Duration) {
 
 // Idle is how long a job has nothing to do that has started so many devices, of which so many have ended.
 func Idle(ctx context.Context, job Job, started, ended int) (time.Duration, error) {
-	r := &run{devices: make([]string, job.Total), progress: progress{Started: started}, ended: ended, pace: pacer{rollout: job.Rollout}}
+	r := &run{devices: make([]member, job.Total), progress: progress{Started: started}, ended: ended, pace: pacer{rollout: job.Rollout}}
 	return r.start(ctx, &job)
 }

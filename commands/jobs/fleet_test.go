@@ -52,6 +52,12 @@ type fleet struct {
 	acted   map[string][]string // command ids by device
 	ledger  *os.File
 	specs   map[string]wire.CommandSpec
+
+	makers     map[string]jobs.Maker
+	stopped    []jobs.Job // as the audit log has it
+	unrecorded int        // records that the audit log will not take
+	births     map[string]int64
+	moved      map[string]string // devices whose label third is another by now
 }
 
 func name(i int) string { return fmt.Sprintf("d%05d", i) }
@@ -74,6 +80,7 @@ func fleetIn(count int, answer func(int) string) *fleet {
 	f := &fleet{
 		count: count, answer: answer, work: make(chan func(), 2*count+100), offline: make(map[string]bool),
 		acted: make(map[string][]string), specs: make(map[string]wire.CommandSpec),
+		makers: make(map[string]jobs.Maker), births: make(map[string]int64), moved: make(map[string]string),
 	}
 	for range 4 {
 		f.workers.Go(func() {
@@ -131,7 +138,13 @@ func (f *fleet) Select(s selector.Selector) (ids []string) {
 
 func (f *fleet) Labels(device string) (map[string]string, bool) {
 	i := number(device)
-	return map[string]string{"all": "yes", "third": strconv.Itoa(i % 3)}, i >= 0 && i < f.count
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	third := strconv.Itoa(i % 3)
+	if now, ok := f.moved[device]; ok {
+		third = now
+	}
+	return map[string]string{"all": "yes", "third": third}, i >= 0 && i < f.count
 }
 
 func (f *fleet) Online(device string) bool {
@@ -145,9 +158,11 @@ func (f *fleet) Node(device string) (string, bool) {
 	return "n1", !f.offline[device]
 }
 
-func (f *fleet) Known(device string) bool {
-	_, known := f.Labels(device)
-	return known
+func (f *fleet) Born(device string) (int64, bool) {
+	i := number(device)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return 1 + f.births[device], i >= 0 && i < f.count
 }
 
 func (f *fleet) Spec(_, name string) (wire.CommandSpec, bool, bool) {
@@ -252,7 +267,7 @@ func startHub(b *bus.Bus, f *fleet, approve ...configs.Approval) (*hub, error) {
 
 func startJobs(b *bus.Bus, r *commands.Router, f *fleet) (*jobs.Jobs, func() error, error) {
 	j, err := jobs.New(context.Background(), jobs.Options{
-		Bus: b, Router: r, Fleet: f, Keep: configs.Default().Commands.Keep, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Bus: b, Router: r, Fleet: f, Makers: f, Audit: f, Keep: configs.Default().Commands.Keep, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		return nil, nil, err

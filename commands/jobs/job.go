@@ -81,7 +81,7 @@ type Job struct {
 	Total       int     `json:"total"` // devices
 
 	State      State  `json:"state"`
-	Reason     string `json:"reason,omitempty"` // why it was aborted
+	Reason     string `json:"reason,omitempty"` // why it was aborted, or cancelled by the hub
 	Changed    int64  `json:"changed"`
 	ChangedBy  string `json:"changed_by,omitempty"`
 	ApprovedBy string `json:"approved_by,omitempty"`
@@ -92,6 +92,10 @@ type Job struct {
 
 	List string `json:"list,omitempty"` // names the stored list of devices that is this job's
 	Body string `json:"body,omitempty"` // digest of the request, with an idempotency key
+
+	Place      uint64 `json:"place,omitempty"`       // in the log of commands, all of its own have higher ones
+	Within     string `json:"within,omitempty"`      // what its maker was bound to, by record and token
+	MakerSince int64  `json:"maker_since,omitempty"` // when its maker's record was made
 }
 
 // over reports whether nobody need drive the job any more.
@@ -118,6 +122,9 @@ const (
 	maxActive = 32
 )
 
+// errBarred says of one device that its command waits for the end of the job, whose maker may make none any more.
+var errBarred = errors.New("the job's maker may make no jobs any more")
+
 // What jobs refuse with, beside what commands do.
 var (
 	// ErrNotFound says that there is no such job, or none any more.
@@ -128,6 +135,8 @@ var (
 	ErrTooManyDevices = errors.New("more devices fit than a job may have")
 	// ErrTooManyJobs says that as many jobs are at work as may be.
 	ErrTooManyJobs = errors.New("too many jobs at work")
+	// ErrBarred says that whoever asks may make no jobs.
+	ErrBarred = errors.New("no jobs of this operator are taken")
 	// ErrWrongState says that a job in its state cannot be changed so.
 	ErrWrongState = errors.New("the job's state does not allow that")
 )

@@ -23,6 +23,8 @@ type Fleet interface {
 	// Select returns the ids of all devices that a selector fits.
 	Select(s selector.Selector) []string
 	Labels(device string) (labels map[string]string, known bool)
+	// Born returns when the device's record was made, in Unix milliseconds.
+	Born(device string) (born int64, known bool)
 	Online(device string) bool
 }
 
@@ -31,6 +33,8 @@ type Options struct {
 	Bus     *bus.Bus
 	Router  *commands.Router
 	Fleet   Fleet
+	Makers  Makers
+	Audit   Audit
 	Keep    time.Duration // after its end
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -41,6 +45,8 @@ type Jobs struct {
 	// static after New
 	router  *commands.Router
 	fleet   Fleet
+	makers  Makers
+	audit   Audit
 	bus     *bus.Bus
 	store   *store
 	keep    time.Duration
@@ -69,7 +75,7 @@ func New(ctx context.Context, o Options) (*Jobs, error) {
 		return nil, err
 	}
 	j := &Jobs{
-		router: o.Router, fleet: o.Fleet, bus: o.Bus, store: &store{o.Bus, kv}, keep: o.Keep, log: o.Log,
+		router: o.Router, fleet: o.Fleet, makers: o.Makers, audit: o.Audit, bus: o.Bus, store: &store{o.Bus, kv}, keep: o.Keep, log: o.Log,
 		ready: make(chan struct{}), changed: make(chan struct{}, 1), known: make(map[string]*entry),
 	}
 	j.metrics = newMetrics(o.Metrics, j.active)

@@ -32,7 +32,7 @@ func (j *Jobs) Results(ctx context.Context, id, state, cursor string, limit int)
 				return page, strconv.Itoa(at), nil
 			}
 			at++
-			if r := j.fresh(devices[i], results, i); state == "" || r.State == state {
+			if r := j.fresh(devices[i].ID, results, i); state == "" || r.State == state {
 				page = append(page, r)
 			}
 		}
@@ -40,7 +40,7 @@ func (j *Jobs) Results(ctx context.Context, id, state, cursor string, limit int)
 	return page, "", nil
 }
 
-func (j *Jobs) chunk(ctx context.Context, job *Job, n int) (devices []string, results []stored, err error) {
+func (j *Jobs) chunk(ctx context.Context, job *Job, n int) (devices []member, results []stored, err error) {
 	if devices, err = j.store.devices(ctx, job.ID, job.List, n); err == nil {
 		_, err = j.store.get(ctx, chunkKey(job.ID, resultsKey, n), &results)
 	}

@@ -15,7 +15,7 @@ type run struct {
 	j       *Jobs
 	id      string
 	wake    chan struct{}
-	devices []string
+	devices []member
 	index   map[string]int // device -> place
 
 	// owned by work
@@ -113,12 +113,15 @@ func (r *run) load(ctx context.Context) (err error) {
 	if len(r.devices) != job.Total {
 		return fmt.Errorf("job %s has %d devices stored, not %d", r.id, len(r.devices), job.Total)
 	}
-	for i, id := range r.devices {
-		r.index[id] = i
+	for i, d := range r.devices {
+		r.index[d.ID] = i
 		r.count(r.results[i].State, 1)
 	}
 	if r.progressRev, err = r.j.store.get(ctx, key(r.id, progressKey), &r.progress); err != nil {
 		return err
+	}
+	if r.progress.Started > 0 {
+		r.pace.resume(time.Now(), time.UnixMilli(r.progress.Intent), r.progress.Started)
 	}
 	for i := range r.progress.Started {
 		if r.results[i].State == "" {
@@ -139,6 +142,9 @@ func (r *run) step(ctx context.Context) (wait time.Duration, over bool, err erro
 	job, ok := r.j.record(r.id)
 	if !ok {
 		return 0, false, ErrNotFound
+	}
+	if err := r.checkMaker(ctx, &job); err != nil {
+		return 0, false, err
 	}
 	if why := r.mustAbort(&job); why != "" {
 		if job, err = r.abort(ctx, why); err != nil {

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -92,14 +93,15 @@ func (r *run) make(ctx context.Context, job *Job, turn []int, fresh bool) error 
 	return nil
 }
 
-func (r *run) command(ctx context.Context, job *Job, device string, old bool) (commands.Command, error) {
+func (r *run) command(ctx context.Context, job *Job, device member, old bool) (commands.Command, error) {
 	if old {
-		if c, err := r.find(ctx, job, device); !errors.Is(err, commands.ErrNotFound) {
+		if c, err := r.find(ctx, job, device.ID); !errors.Is(err, commands.ErrNotFound) {
 			return c, err
 		}
 	}
-	q := job.Order.request(device, job.Actor, device)
-	q.Job, q.Approver, q.IdempotencyKey = job.ID, job.ApprovedBy, "job:"+job.ID+":"+device
+	q := job.Order.request(device.ID, job.Actor, device.ID)
+	q.Job, q.Approver, q.IdempotencyKey = job.ID, job.ApprovedBy, "job:"+job.ID+":"+device.ID
+	q.Born, q.Permit = device.Born, func() error { return r.j.permit(ctx, job, device.ID) }
 	return r.j.router.Create(ctx, q)
 }
 
@@ -115,7 +117,7 @@ func (r *run) note(m made) {
 		delete(r.again, m.i)
 		r.set(m.i, stored{State: Refused, Code: code})
 	default:
-		r.j.log.Debug("command of a job", "job", r.id, "device_id", r.devices[m.i], "err", m.err)
+		r.j.log.Debug("command of a job", "job", r.id, "device_id", r.devices[m.i].ID, "err", m.err)
 		r.again[m.i] = attempt{at: time.Now().Add(againDelay), times: r.again[m.i].times + 1}
 	}
 }
@@ -127,6 +129,8 @@ var refusals = []struct {
 	final bool
 }{
 	{commands.ErrUnknownDevice, "device_not_found", true},
+	{commands.ErrOtherDevice, "device_replaced", true},
+	{commands.ErrNotPermitted, "not_permitted", true},
 	{commands.ErrUnknownCommand, "unknown_command", true},
 	{commands.ErrInvalidParams, "invalid_params", true},
 	{commands.ErrInvalidRequest, "invalid_request", true},
@@ -166,7 +170,8 @@ func (r *run) find(ctx context.Context, job *Job, device string) (commands.Comma
 			if c.Job == job.ID {
 				return c, nil
 			}
-			if c.Created < job.Created {
+			// Older by its time and by its place: a clock may have been set back, and a log begun anew.
+			if c.Created < job.Created && commands.Place(c.ID) <= job.Place {
 				return commands.Command{}, commands.ErrNotFound
 			}
 		}
@@ -181,10 +186,7 @@ func (r *run) takeBack(ctx context.Context, job *Job) error {
 	if err := r.resolve(ctx, job); err != nil {
 		return err
 	}
-	actor := job.ChangedBy
-	if actor == "" {
-		actor = job.Actor
-	}
+	actor := cmp.Or(job.ChangedBy, stoppedBy)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(window)
 	for i := range r.progress.Started {
@@ -208,7 +210,7 @@ func (r *run) takeBack(ctx context.Context, job *Job) error {
 // resolve finds out whether commands exist that were asked for and not seen: none is made any more.
 func (r *run) resolve(ctx context.Context, job *Job) error {
 	for i := range r.again {
-		c, err := r.find(ctx, job, r.devices[i])
+		c, err := r.find(ctx, job, r.devices[i].ID)
 		switch {
 		case errors.Is(err, commands.ErrNotFound):
 			delete(r.again, i)

@@ -36,6 +36,21 @@ type stored struct {
 	Code    string `json:"e,omitempty"`
 }
 
+// member is a device of a job: the one that had the id when the job was made.
+type member struct {
+	ID   string `json:"d"`
+	Born int64  `json:"b,omitempty"` // when its record was made; 0 in the list of a hub that did not note it
+}
+
+// UnmarshalJSON also reads the bare ids of lists that were stored before.
+func (m *member) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, &m.ID)
+	}
+	type plain member
+	return json.Unmarshal(data, (*plain)(m))
+}
+
 // store keeps jobs in their bucket. Every write names the revision that it replaces: two drivers, one of which does not
 // know yet that it lost its lease, cannot overwrite each other.
 type store struct {
@@ -101,7 +116,7 @@ func listKey(id, list string, n int) string {
 }
 
 // putDevices stores the list of a new job.
-func (s *store) putDevices(ctx context.Context, id, list string, devices []string) error {
+func (s *store) putDevices(ctx context.Context, id, list string, devices []member) error {
 	for n := 0; n*chunkDevices < len(devices); n++ {
 		part := devices[n*chunkDevices : min((n+1)*chunkDevices, len(devices))]
 		data, err := json.Marshal(part)
@@ -116,7 +131,7 @@ func (s *store) putDevices(ctx context.Context, id, list string, devices []strin
 }
 
 // devices reads chunk n of a job's list.
-func (s *store) devices(ctx context.Context, id, list string, n int) (part []string, err error) {
+func (s *store) devices(ctx context.Context, id, list string, n int) (part []member, err error) {
 	rev, err := s.get(ctx, listKey(id, list, n), &part)
 	if err == nil && rev == 0 {
 		err = fmt.Errorf("devices %d of job %s: %w", n, id, ErrNotFound)
