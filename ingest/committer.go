@@ -91,6 +91,7 @@ type Committer struct {
 	sealed  chan *batch
 
 	stalled atomic.Pointer[error] // why the log takes nothing, or nil
+	gaveUp  bool                  // on a batch, as the hub stops; owned by confirm
 	// owned by Run
 	cramped   bool      // there was no room when it was last looked for
 	lookAgain time.Time // when it is looked for next, if nobody asks before
