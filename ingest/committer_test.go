@@ -334,3 +334,24 @@ func TestStopWithoutRoom(t *testing.T) {
 		t.Error("acked without room")
 	}
 }
+
+// A device that has sent a block, which is far longer as lines, holds no room for it afterwards; one of short frames keeps its own.
+func TestSourcesHoldNoRoomForLongLines(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	tag := strings.Repeat("x", 200)
+	block := fmt.Sprintf(`{"type":"telemetry","blocks":[{"start":1763832000000,"step_us":1000,"tags":{"a":%q,"b":%q},"fields":{"n":[%s1]}}]}`,
+		tag, tag, strings.Repeat("1,", 999))
+	src := c.Open("d", nil, nil)
+	for _, f := range []struct {
+		js    string
+		holds bool
+	}{{block, false}, {block, false}, {numbered(1), false}, {numbered(2), true}, {block, false}} {
+		if err := src.Append(frame(t, f.js)); err != nil {
+			t.Fatal(err)
+		}
+		if n := ingest.Held(src); n > 4<<10 || (n > 0) != f.holds && f.js != numbered(1) { // the first short one may have been lent a long room
+			t.Errorf("after %.60s: room for %d bytes", f.js, n)
+		}
+	}
+}
