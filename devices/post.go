@@ -125,7 +125,7 @@ func (u *Uplink) outcome(err error) *problem.Document {
 	case errors.As(err, &rej):
 		u.metrics.posts.WithLabelValues(postRejected).Inc()
 		u.metrics.reject(rej.Code)
-		return problem.New(http.StatusBadRequest, string(rej.Code), clip(rej.Message)).WithPath(rej.Path)
+		return problem.New(http.StatusBadRequest, string(rej.Code), clip(rej.Message)).WithPath(clip(rej.Path))
 	}
 	u.log.Warn("posted telemetry not taken", keyErr, err)
 	return u.refused(refuse503(refuseDraining, "this node is shutting down"))
