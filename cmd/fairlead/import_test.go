@@ -110,7 +110,8 @@ func TestRows(t *testing.T) {
 		},
 		"csv of a bad name": {"time,temp (C)\n1,2\n", "csv", rowOptions{}, []string{`column "temp (C)": name may hold A-Z a-z 0-9 _ . - only; rename it, or leave it out with --drop`}},
 		"frames of devices": {
-			`{"type":"hello","model":"x"}` + "\n" + `{"type":"telemetry","fields":{"t":1}}` + "\nm,device=a t=1 1000000", "line", rowOptions{},
+			`{"type":"hello","model":"x"}` + "\n" + `{"type":"telemetry","fields":{"t":1}}` + "\nm,device=a t=1 1000000", "line",
+			rowOptions{},
 			[]string{
 				"line 1: is not line protocol",
 				"line 2: frame: telemetry is sent as the subprotocol says, not as a frame",
