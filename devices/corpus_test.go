@@ -192,6 +192,7 @@ func protocol() []hostile {
 		{"JSON 10,000 deep", text(`{"type":"telemetry","seq":1,"x":` + deep[:30_000] + "}"), "reject:invalid_json ok", 0},
 		{"1e400", text(`{"type":"telemetry","seq":1,"fields":{"a":1e400}}`), "reject:invalid_field ok", 0},
 		{"NaN", text(`{"type":"telemetry","seq":1,"fields":{"a":NaN}}`), "reject:* ok", 0},
+		{"a name of 60 KB that JSON escapes", text(`{"type":"telemetry","seq":1,"fields":{"` + strings.Repeat("<", 60_000) + `":{}}}`), "reject:invalid_field ok", 0},
 		{"two objects", text(point(1) + point(2)), "reject:invalid_json ok", 0},
 		{"hello too big", text(`{"type":"hello","firmware":"` + strings.Repeat("x", 1000) + `"}`), "error:invalid_hello ok", 0},
 		{"hello with commands that are none", text(`{"type":"hello","commands":[{"name":""}]}`), "error:invalid_hello ok", 0},

@@ -43,6 +43,13 @@ func Impatient(h *Handler, d time.Duration) *Uplink {
 	return u
 }
 
+// Hasty is an uplink that waits no longer than d for a body.
+func Hasty(h *Handler, d time.Duration) *Uplink {
+	u := NewUplink(h)
+	u.bodyWait = d
+	return u
+}
+
 // Clocked reports whether the registry's clock has come to t: it is read a few times a second.
 func (r *Registry) Clocked(t time.Time) bool { return r.clock.Load() >= int64(t.Sub(r.started)) }
 

@@ -91,7 +91,7 @@ func (s *Session) reject(data []byte, rej *wire.Reject) {
 	s.host.metrics.reject(rej.Code)
 	s.traceIn(data, string(rej.Code))
 	r := *rej
-	r.Message = clip(r.Message)
+	r.Message, r.Path = clip(r.Message), clip(r.Path)
 	_ = s.send(&r, nil) // the session ends if it cannot be sent
 }
 

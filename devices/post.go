@@ -33,9 +33,10 @@ const (
 type Uplink struct {
 	*Handler
 
-	slots chan struct{}
-	quota *postQuota
-	wait  time.Duration // for the log
+	slots    chan struct{}
+	quota    *postQuota
+	wait     time.Duration // for the log
+	bodyWait time.Duration
 
 	mu   sync.Mutex
 	busy map[string]int // posts in flight by device; at most as many devices as slots
@@ -43,7 +44,10 @@ type Uplink struct {
 
 // NewUplink returns the endpoint beside h, with the same verifier, log and refusals.
 func NewUplink(h *Handler) *Uplink {
-	return &Uplink{Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, quota: newPostQuota(h.rates, h.started), busy: make(map[string]int)}
+	return &Uplink{
+		Handler: h, slots: make(chan struct{}, max(h.cfg.MaxPosts, 1)), wait: storeWait, bodyWait: bodyWait,
+		quota: newPostQuota(h.rates, h.started), busy: make(map[string]int),
+	}
 }
 
 // ServeHTTP stores the body's points; 204 says that they are on disk.
@@ -121,7 +125,7 @@ func (u *Uplink) outcome(err error) *problem.Document {
 	case errors.As(err, &rej):
 		u.metrics.posts.WithLabelValues(postRejected).Inc()
 		u.metrics.reject(rej.Code)
-		return problem.New(http.StatusBadRequest, string(rej.Code), clip(rej.Message)).WithPath(rej.Path)
+		return problem.New(http.StatusBadRequest, string(rej.Code), clip(rej.Message)).WithPath(clip(rej.Path))
 	}
 	u.log.Warn("posted telemetry not taken", keyErr, err)
 	return u.refused(refuse503(refuseDraining, "this node is shutting down"))

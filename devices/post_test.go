@@ -1,12 +1,14 @@
 package devices_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -229,6 +231,57 @@ func TestPostsAreBounded(t *testing.T) {
 	}
 	if got := h.post(b, "application/json", body); got.status != 204 {
 		t.Errorf("after the log has healed: %+v", got)
+	}
+}
+
+// A body that comes slowly, or not to its end, is told as that: the device sends it again. One that is malformed is not.
+func TestPostThatDoesNotComeWhole(t *testing.T) {
+	h := startHub(t)
+	token := h.device("pump-7")
+	server := httptest.NewServer(devices.Hasty(h.handler.(*devices.Handler), 50*time.Millisecond))
+	defer server.Close()
+	post := func(headers, body string, cut bool) (int, string) {
+		t.Helper()
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+token+"\r\nContent-Type: text/plain\r\n"+headers+"\r\n\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+		if cut {
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var doc struct{ Code string }
+		if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, doc.Code
+	}
+	for name, c := range map[string]struct {
+		headers, body string
+		cut           bool
+		status        int
+	}{
+		"slow":           {"Content-Length: 100", "m a=1\n", false, 408},
+		"slow, in parts": {"Transfer-Encoding: chunked", "6\r\nm a=1\n\r\n", false, 408},
+		"cut short":      {"Content-Length: 100", "m a=1\n", true, 408},
+		"malformed":      {"Transfer-Encoding: chunked", "no length\r\n", true, 400},
+	} {
+		if status, code := post(c.headers, c.body, c.cut); status != c.status || code != "body_incomplete" {
+			t.Errorf("%s: %d %s, want %d", name, status, code, c.status)
+		}
+	}
+	if n := h.log.count(); n != 0 {
+		t.Errorf("%d points taken of bodies that did not come whole", n)
 	}
 }
 

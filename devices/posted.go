@@ -2,7 +2,9 @@ package devices
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -32,15 +34,19 @@ func newPosted(u *Uplink, device string, labels map[string]string, m medium) *po
 // read reads the body, which must come in time.
 func (j *posted) read(w http.ResponseWriter, r *http.Request) *problem.Document {
 	// A connection without deadlines is a test's; the server takes the deadline back itself.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(j.uplink.bodyWait))
 	data, err := readAll(http.MaxBytesReader(w, r.Body, int64(j.uplink.cfg.FrameBytes)), j.scratch.message[:0])
 	j.scratch.message, j.data = data[:0], data
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return tooBig()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+		// 400 would say that the points are bad, and a device would let go of them.
+		return problem.New(http.StatusRequestTimeout, refuseBody, "the body did not come whole in time").
+			WithHint("send it again, or fewer points at a time")
 	case err != nil:
-		return refuse400(refuseBody, "the body did not come whole in time")
+		return refuse400(refuseBody, "the body is not what its headers say")
 	}
 	j.uplink.metrics.bytes.Add(float64(len(data)))
 	return nil

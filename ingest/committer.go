@@ -79,18 +79,21 @@ type Committer struct {
 	devices map[string]*device // guarded by devMu
 	watched map[string]bool    // guarded by devMu
 
-	mu      sync.Mutex
-	room    sync.Cond     // waits for room in the open batch
-	open    *batch        // guarded by mu
-	free    []*batch      // guarded by mu
-	flying  int           // sealed and not yet acked; guarded by mu
-	holding bool          // while failed batches are published again; guarded by mu
-	closed  bool          // guarded by mu
-	ready   chan struct{} // closed once the types are known
-	wake    chan struct{}
-	sealed  chan *batch
+	mu       sync.Mutex
+	room     sync.Cond     // waits for room in the open batch
+	next     *Source       // whose lines come first in batch nextFrom; guarded by mu
+	nextFrom uint64        // guarded by mu
+	open     *batch        // guarded by mu
+	free     []*batch      // guarded by mu
+	flying   int           // sealed and not yet acked; guarded by mu
+	holding  bool          // while failed batches are published again; guarded by mu
+	closed   bool          // guarded by mu
+	ready    chan struct{} // closed once the types are known
+	wake     chan struct{}
+	sealed   chan *batch
 
 	stalled atomic.Pointer[error] // why the log takes nothing, or nil
+	gaveUp  bool                  // on a batch, as the hub stops; owned by confirm
 	// owned by Run
 	cramped   bool      // there was no room when it was last looked for
 	lookAgain time.Time // when it is looked for next, if nobody asks before
@@ -131,9 +134,13 @@ func (c *Committer) MaxAge() time.Duration { return c.rules.maxAge }
 // add puts the rendered lines of s into the open batch.
 func (c *Committer) add(s *Source, lines int, seq uint64, now int64) error {
 	c.mu.Lock()
-	for c.open.bytes > 0 && c.open.bytes+len(s.buf) > c.batchBytes && !c.closed {
+	for !c.fitsLocked(s) && !c.closed {
 		c.metrics.waits.Inc()
 		c.room.Wait()
+	}
+	if c.next == s {
+		c.next = nil
+		c.room.Broadcast()
 	}
 	if c.closed {
 		c.mu.Unlock()
@@ -160,6 +167,22 @@ func (c *Committer) add(s *Source, lines int, seq uint64, now int64) error {
 		c.ring()
 	}
 	return nil
+}
+
+// fitsLocked reports whether the open batch has room for the lines of s. Lines that need most of a batch would seldom find
+// one empty enough while many short frames come: so the next batch is theirs first, but no two batches in a row.
+func (c *Committer) fitsLocked(s *Source) bool {
+	b := c.open
+	if c.next != nil && c.next != s && c.nextFrom <= b.id {
+		return false
+	}
+	if b.bytes == 0 || b.bytes+len(s.buf) <= c.batchBytes {
+		return true
+	}
+	if len(s.buf) > c.batchBytes/2 && c.next == nil && c.nextFrom != b.id {
+		c.next, c.nextFrom = s, b.id+1
+	}
+	return false
 }
 
 // full reports whether b is worth a sync of its own.

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -268,6 +269,56 @@ func TestNoRoomHoldsBack(t *testing.T) {
 	}
 }
 
+// balky is a bus that refuses every publish of some batches.
+type balky struct {
+	jetstream.JetStream
+	refuses func(batch []byte) bool
+	tried   chan struct{} // told of a refusal, if there is room
+}
+
+func (p *balky) PublishAsync(subject string, data []byte, opts ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	if p.refuses(data) {
+		return nil, errFlaky
+	}
+	return p.JetStream.PublishAsync(subject, data, opts...)
+}
+
+func (p *balky) Publish(ctx context.Context, subject string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if p.refuses(data) {
+		select {
+		case p.tried <- struct{}{}:
+		default:
+		}
+		return nil, errFlaky
+	}
+	return p.JetStream.Publish(ctx, subject, data, opts...)
+}
+
+// A hub that stops while the log refuses a batch acks nothing that was sent after it: an ack says that all before is stored.
+func TestStopAcksNothingBehindWhatIsNotStored(t *testing.T) {
+	for name, refused := range map[string]bool{"refused": true, "the control": false} {
+		b := openBus(t, t.TempDir(), true)
+		log := &balky{JetStream: b.JetStream(), tried: make(chan struct{}, 1), refuses: func(batch []byte) bool {
+			return refused && bytes.Contains(batch, []byte(" n=1 "))
+		}}
+		c, stop := startCommitter(t, log, nil)
+		w := newWaiter()
+		src := c.Open("d", nil, w)
+		for i := 1; i <= 2; i++ {
+			if err := src.Append(frame(t, numbered(i))); err != nil {
+				t.Fatal(err)
+			}
+			if i == 1 && refused {
+				<-log.tried // what comes now is sealed once that batch is given up
+			}
+		}
+		stop()
+		if want := map[bool]uint64{true: 0, false: 2}[refused]; w.stored() != want {
+			t.Errorf("%s: acked up to %d, want %d; the log has %q", name, w.stored(), want, logged(t, b))
+		}
+	}
+}
+
 // A hub that stops while there is no room does not wait for it: nobody was acked.
 func TestStopWithoutRoom(t *testing.T) {
 	b := openBus(t, t.TempDir(), false)
@@ -281,5 +332,26 @@ func TestStopWithoutRoom(t *testing.T) {
 	stop()
 	if w.stored() != 0 {
 		t.Error("acked without room")
+	}
+}
+
+// A device that has sent a block, which is far longer as lines, holds no room for it afterwards; one of short frames keeps its own.
+func TestSourcesHoldNoRoomForLongLines(t *testing.T) {
+	b := openBus(t, t.TempDir(), false)
+	c, _ := startCommitter(t, b.JetStream(), nil)
+	tag := strings.Repeat("x", 200)
+	block := fmt.Sprintf(`{"type":"telemetry","blocks":[{"start":1763832000000,"step_us":1000,"tags":{"a":%q,"b":%q},"fields":{"n":[%s1]}}]}`,
+		tag, tag, strings.Repeat("1,", 999))
+	src := c.Open("d", nil, nil)
+	for _, f := range []struct {
+		js    string
+		holds bool
+	}{{block, false}, {block, false}, {numbered(1), false}, {numbered(2), true}, {block, false}} {
+		if err := src.Append(frame(t, f.js)); err != nil {
+			t.Fatal(err)
+		}
+		if n := ingest.Held(src); n > 4<<10 || (n > 0) != f.holds && f.js != numbered(1) { // the first short one may have been lent a long room
+			t.Errorf("after %.60s: room for %d bytes", f.js, n)
+		}
 	}
 }

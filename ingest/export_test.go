@@ -13,6 +13,7 @@ import (
 
 // RenderLine returns the line protocol of a frame, or why it is refused.
 func RenderLine(s *Source, t *wire.Telemetry) ([]byte, error) {
+	s.borrow()
 	for {
 		rej := s.render(t, time.Now().UnixNano())
 		switch {
@@ -25,6 +26,14 @@ func RenderLine(s *Source, t *wire.Telemetry) ([]byte, error) {
 			return nil, errors.Join(err)
 		}
 	}
+}
+
+// Held is for how many bytes of lines a source has room.
+func Held(s *Source) int {
+	if s.rendering == nil {
+		return 0
+	}
+	return cap(s.buf)
 }
 
 // BatchLines returns the lines of an encoded batch.

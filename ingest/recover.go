@@ -24,9 +24,9 @@ func (c *Committer) recover(ctx context.Context, b *batch, err error) {
 	}
 	c.stall(err)
 	for _, b := range pending {
-		if !c.publish(ctx, b) {
-			c.metrics.abandoned.Add(float64(b.lines()))
-			c.release(b)
+		// What is behind one that was given up may be stored, but an ack would say so of that one too.
+		if c.gaveUp = c.gaveUp || !c.publish(ctx, b); c.gaveUp {
+			c.abandon(b)
 			continue
 		}
 		c.settle(b)
@@ -36,6 +36,12 @@ func (c *Committer) recover(ctx context.Context, b *batch, err error) {
 	c.mu.Unlock()
 	c.ring()
 	c.stall(nil)
+}
+
+// abandon lets go of a batch without a word: its devices hold its points.
+func (c *Committer) abandon(b *batch) {
+	c.metrics.abandoned.Add(float64(b.lines()))
+	c.release(b)
 }
 
 // The wait between two attempts of a publish that fails.

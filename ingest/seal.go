@@ -87,6 +87,10 @@ func (c *Committer) seal() {
 // confirm waits for the batches in the order in which they were sealed: acks leave strictly in commit order.
 func (c *Committer) confirm(ctx context.Context) {
 	for b := range c.sealed {
+		if c.gaveUp {
+			c.abandon(b)
+			continue
+		}
 		if err := c.await(b); err != nil {
 			c.recover(ctx, b, err)
 			continue

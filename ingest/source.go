@@ -25,9 +25,8 @@ type Source struct {
 	static []byte     // ",device=...,site=..." rendered
 
 	// owned by the goroutine that appends
-	buf   []byte
-	slots []*slot
-	tags  []wire.Tag
+	*rendering
+	long  bool // the frame before needed more than a source keeps
 	fresh []freshField
 
 	// guarded by c.mu
@@ -78,6 +77,8 @@ func (s *Source) Close() { s.c.forget(s) }
 // Append takes a frame whole into the open batch, or returns a *wire.Reject and takes nothing of it. It blocks while
 // the log has no room, which is how the hub slows a device down, and fails with ErrClosed when the hub stops.
 func (s *Source) Append(t *wire.Telemetry) error {
+	s.borrow()
+	defer s.giveBack()
 	now := s.c.now().UnixNano()
 	rej := s.render(t, now)
 	for rej == errUnsettled {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,7 +87,7 @@ func (f *importFlags) run(cmd *cobra.Command, files []string) error {
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w\nto go on: fairlead import --skip %d ...", name, err, j.through)
+			return fmt.Errorf("%s: %w\nto go on: fairlead import --skip %d ... %s", name, err, j.through, strings.Join(files[i:], " "))
 		}
 	}
 	if refused > 0 {

@@ -126,7 +126,11 @@ func (r *lineRows) next() (row, error) {
 		if err != nil {
 			return row{}, &rowFault{r.line, err.Error()}
 		}
-		p := &f.(*wire.Telemetry).Points[0]
+		t, ok := f.(*wire.Telemetry)
+		if !ok { // a brace begins the frames that devices send beside their lines
+			return row{}, &rowFault{r.line, "is not line protocol"}
+		}
+		p := &t.Points[0]
 		device := ""
 		p.Tags = slices.DeleteFunc(p.Tags, func(t wire.Tag) bool {
 			key := string(t.Key)

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +32,7 @@ type sender struct {
 	create   bool          // devices that the hub does not know
 	patience time.Duration // with a hub that takes nothing
 	refused  func(*rowFault)
+	met      atomic.Bool // the hub has answered
 
 	mu     sync.Mutex
 	tokens map[string]string
@@ -127,125 +125,4 @@ func refusedPoint(path string, n int) (int, bool) {
 	digits, _, _ := strings.Cut(rest, "]")
 	i, err := strconv.Atoi(digits)
 	return i, err == nil && i >= 0 && i < n
-}
-
-// post sends one body until the hub says what became of it: stored (nil), or refused.
-func (s *sender) post(ctx context.Context, device string, rows []row) (*problem.Document, error) {
-	body := []byte(`{"points":[`)
-	for i, r := range rows {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = append(body, r.point...)
-	}
-	body = append(body, "]}"...)
-	deadline := time.Now().Add(s.patience)
-	renewed := false
-	for wait := retryFloor; ; wait = min(2*wait, retryCeiling) {
-		token, err := s.token(ctx, device)
-		if err != nil {
-			return nil, err
-		}
-		p, after, err := s.try(ctx, token, body)
-		switch {
-		case err == nil && p == nil:
-			return nil, nil
-		case err == nil && p.Status == http.StatusUnauthorized && !renewed:
-			renewed = true
-			s.forget(device)
-			continue
-		case err == nil && (p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge):
-			return p, nil
-		case err == nil && p.Status != http.StatusTooManyRequests && p.Status < http.StatusInternalServerError:
-			return nil, refusalOf(p)
-		case err == nil:
-			err = refusalOf(p)
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if time.Now().After(deadline) {
-			return nil, err
-		}
-		if !sleep(ctx, max(wait, min(after, retryCeiling))) {
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func refusalOf(p *problem.Document) error {
-	raw, err := json.Marshal(p)
-	if err != nil {
-		return p
-	}
-	return hubRefusal(p.Status, raw)
-}
-
-// try sends one body once.
-func (s *sender) try(ctx context.Context, token string, body []byte) (p *problem.Document, after time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.c.base.JoinPath("v1", "device", "telemetry").String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, 0, fmt.Errorf("make request: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := s.c.http.Do(req)
-	if err != nil {
-		return nil, 0, s.c.unreachable(err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxRow))
-	if err != nil {
-		return nil, 0, s.c.unreachable(err)
-	}
-	if resp.StatusCode == http.StatusNoContent {
-		return nil, 0, nil
-	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
-		after = time.Duration(seconds) * time.Second
-	}
-	p = new(problem.Document)
-	if json.Unmarshal(raw, p) != nil || p.Code == "" {
-		p = problem.New(resp.StatusCode, "http_"+strconv.Itoa(resp.StatusCode), resp.Status)
-	}
-	p.Status = resp.StatusCode
-	return p, after, nil
-}
-
-// token mints a device's token, once for many bodies.
-func (s *sender) token(ctx context.Context, device string) (string, error) {
-	s.mu.Lock()
-	have := s.tokens[device]
-	s.mu.Unlock()
-	if have != "" {
-		return have, nil
-	}
-	var got struct {
-		Token string `json:"token"`
-	}
-	mint := request{method: http.MethodPost, path: "/devices/" + escape(device) + "/tokens", body: struct{}{}}
-	status, _, err := s.c.do(ctx, mint, &got)
-	if status == http.StatusNotFound {
-		if !s.create {
-			return "", errors.Join(err, errors.New("add it first, or give --create"))
-		}
-		if status, _, err = s.c.do(ctx, request{method: http.MethodPost, path: "/devices", body: map[string]string{"id": device}}, &got); status == http.StatusConflict {
-			_, _, err = s.c.do(ctx, mint, &got)
-		}
-	}
-	if err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tokens[device] = got.Token
-	return got.Token, nil
-}
-
-func (s *sender) forget(device string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.tokens, device)
 }

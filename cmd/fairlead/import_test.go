@@ -108,7 +108,16 @@ func TestRows(t *testing.T) {
 				"line 4: has no value",
 			},
 		},
-		"csv of a bad name":   {"time,temp (C)\n1,2\n", "csv", rowOptions{}, []string{`column "temp (C)": name may hold A-Z a-z 0-9 _ . - only; rename it, or leave it out with --drop`}},
+		"csv of a bad name": {"time,temp (C)\n1,2\n", "csv", rowOptions{}, []string{`column "temp (C)": name may hold A-Z a-z 0-9 _ . - only; rename it, or leave it out with --drop`}},
+		"frames of devices": {
+			`{"type":"hello","model":"x"}` + "\n" + `{"type":"telemetry","fields":{"t":1}}` + "\nm,device=a t=1 1000000", "line",
+			rowOptions{},
+			[]string{
+				"line 1: is not line protocol",
+				"line 2: frame: telemetry is sent as the subprotocol says, not as a frame",
+				`3 a {"measurement":"m","time":1,"fields":{"t":1}}`,
+			},
+		},
 		"csv without a time":  {"a,b\n1,2\n", "csv", rowOptions{}, []string{"the header has no column for the time; name it with --time-column"}},
 		"csv without a field": {"time,b\n1,2\n", "csv", rowOptions{drop: []string{"b"}}, []string{"the header has no column for a field"}},
 		"other format":        {"", "xml", rowOptions{}, []string{"--format xml: want line or csv"}},
@@ -120,28 +129,41 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// moody is a hub that answers posts by a script, one answer after the other, and then stores all.
+// moody is a hub that answers posts, and calls for tokens, each by a script, one answer after the other, and then stores all.
 type moody struct {
-	mu     sync.Mutex
-	script []http.HandlerFunc
-	minted int
-	bodies []string
+	mu            sync.Mutex
+	script, mints []http.HandlerFunc
+	minted        int
+	bodies        []string
+}
+
+// answered gives the next answer of a script, if there is one.
+func answered(script *[]http.HandlerFunc, w http.ResponseWriter, r *http.Request) bool {
+	if len(*script) == 0 {
+		return false
+	}
+	next := (*script)[0]
+	*script = (*script)[1:]
+	if next != nil {
+		next(w, r)
+	}
+	return next != nil
 }
 
 func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if strings.HasSuffix(r.URL.Path, "/tokens") {
+		if answered(&m.mints, w, r) {
+			return
+		}
 		m.minted++
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, `{"token":"t%d"}`, m.minted)
 		return
 	}
 	body, _ := io.ReadAll(r.Body)
-	if len(m.script) > 0 {
-		next := m.script[0]
-		m.script = m.script[1:]
-		next(w, r)
+	if answered(&m.script, w, r) {
 		return
 	}
 	m.bodies = append(m.bodies, r.Header.Get("Authorization")+" "+string(body))
@@ -179,6 +201,84 @@ func TestImportAgainstAMoodyHub(t *testing.T) {
 	}
 }
 
+// importFile imports rows of device a, one a millisecond.
+func importFile(t *testing.T, hub http.Handler, rows int, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	server := httptest.NewTLSServer(hub)
+	defer server.Close()
+	file := t.TempDir() + "/a.lp"
+	var text strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&text, "m t=%d %d000000\n", i+1, i+1)
+	}
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return runCLI(t, server, append([]string{"import", "--device", "a"}, append(args, file)...)...)
+}
+
+func broken(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+func page(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", status) }
+}
+
+// What says nothing about the rows is repeated, be it a post or a call for a token, however often a token ends meanwhile.
+func TestImportRepeatsWhatIsNotAboutTheRows(t *testing.T) {
+	const row = `{"measurement":"m","time":1,"fields":{"t":1}}`
+	busy, expired := answers(503, "draining", ""), answers(401, "token_expired", "")
+	for name, c := range map[string]struct {
+		hub    *moody
+		minted int
+	}{
+		"a slow body":                  {&moody{script: []http.HandlerFunc{answers(400, "body_incomplete", "")}}, 1},
+		"something before the hub":     {&moody{script: []http.HandlerFunc{page(400), page(200)}}, 1},
+		"a connection that breaks":     {&moody{script: []http.HandlerFunc{broken}}, 1},
+		"two tokens that end":          {&moody{script: []http.HandlerFunc{busy, expired, busy, expired}}, 3},
+		"no token while a hub is away": {&moody{script: []http.HandlerFunc{busy, expired}, mints: []http.HandlerFunc{nil, busy, broken}}, 2},
+	} {
+		code, out, said := importFile(t, c.hub, 1)
+		if code != 0 || !strings.Contains(out, "1 row stored, 0 refused, done up to line 1") {
+			t.Errorf("%s: exit %d, %q\n%s", name, code, out, said)
+		}
+		if want := fmt.Sprintf(`Bearer t%d {"points":[%s]}`, c.minted, row); len(c.hub.bodies) != 1 || c.hub.bodies[0] != want {
+			t.Errorf("%s: stored %q, want %q", name, c.hub.bodies, want)
+		}
+	}
+}
+
+// Rows that come too slowly together are sent apart; none of them is refused.
+func TestImportSendsSlowRowsApart(t *testing.T) {
+	slow := answers(408, "body_incomplete", "")
+	hub := &moody{script: []http.HandlerFunc{slow, slow, slow}} // four, two, one
+	code, out, said := importFile(t, hub, 4)
+	if code != 0 || !strings.Contains(out, "4 rows stored, 0 refused") || len(hub.bodies) != 3 {
+		t.Errorf("exit %d, %q, %q\n%s", code, out, hub.bodies, said)
+	}
+}
+
+// What will not pass ends an import at once, and no row is counted as refused for it.
+func TestImportEndsAtWhatWillNotPass(t *testing.T) {
+	for name, c := range map[string]struct {
+		hub  *moody
+		want string
+	}{
+		"a new token is refused": {&moody{script: []http.HandlerFunc{answers(401, "token_not_verified", ""), answers(401, "token_not_verified", "")}}, "token_not_verified"},
+		"the device is disabled": {&moody{script: []http.HandlerFunc{answers(403, "device_disabled", "")}}, "device_disabled"},
+		"a 400 of another kind":  {&moody{script: []http.HandlerFunc{answers(400, "token_in_query", "")}}, "token_in_query"},
+		"no device":              {&moody{mints: []http.HandlerFunc{answers(404, "not_found", "")}}, "--create"},
+		"nobody there":           {&moody{mints: []http.HandlerFunc{broken}}, "hub 127.0.0.1"},
+	} {
+		code, out, said := importFile(t, c.hub, 1)
+		if code == 0 || !strings.Contains(out, "0 rows stored, 0 refused, done up to line 0") || !strings.Contains(said, c.want) || !strings.Contains(said, "--skip 0") {
+			t.Errorf("%s: exit %d, %q\n%s", name, code, out, said)
+		}
+		if len(c.hub.bodies) > 0 {
+			t.Errorf("%s: stored %q", name, c.hub.bodies)
+		}
+	}
+}
+
 // A hub that stays away ends the import, which says where to go on.
 func TestImportSaysWhereToGoOn(t *testing.T) {
 	away := make([]http.HandlerFunc, 100)
@@ -192,7 +292,7 @@ func TestImportSaysWhereToGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, said := runCLI(t, server, "import", "--device", "a", "--skip", "1", "--retry-for", "1ms", file)
-	if code != exitFailed || !strings.Contains(out, "0 rows stored, 0 refused, done up to line 1") || !strings.Contains(said, "--skip 1") {
+	if code != exitFailed || !strings.Contains(out, "0 rows stored, 0 refused, done up to line 1") || !strings.Contains(said, "--skip 1 ... "+file) {
 		t.Fatalf("exit %d, %q\n%s", code, out, said)
 	}
 }

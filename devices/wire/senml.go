@@ -44,6 +44,9 @@ const (
 	senMLVersion = 10
 	// senMLMerge is how many points back a record looks for one that it belongs to.
 	senMLMerge = 64
+	// senMLMaxName is the longest name or base name. The two are joined for each record, so a pack of 64 KiB with a long base name
+	// would take hundreds of megabytes.
+	senMLMaxName = 512
 )
 
 var (
@@ -106,6 +109,9 @@ func (m *senml) set(k senMLKey, v senMLItem) *Reject {
 	}
 	if v.kind != want {
 		return m.reject(InvalidField, senMLLabels[k], what)
+	}
+	if (k == senMLBaseName || k == senMLName) && len(v.text) > senMLMaxName {
+		return m.reject(InvalidField, senMLLabels[k], "must have at most "+strconv.Itoa(senMLMaxName)+" bytes")
 	}
 	m.seen |= 1 << k
 	m.items[k] = v

@@ -147,6 +147,31 @@ func TestDecodeSenMLRefuses(t *testing.T) {
 	}
 }
 
+// A base name is joined to the name of each record, so one of 32 KB made hundreds of megabytes of a pack.
+func TestLongBaseNamesAreRefused(t *testing.T) {
+	pack := func(length, records int) string {
+		base := "urn:dev:" + strings.Repeat("x", length-len("urn:dev::pump-7:")) + ":pump-7:"
+		return `[{"bn":"` + base + `"}` + strings.Repeat(`,{"n":"a","v":1}`, records) + "]"
+	}
+	for _, c := range []struct {
+		in, path string
+	}{
+		{pack(512, 1000), ""}, // the control
+		{pack(513, 1), "[0].bn"},
+		{pack(32_000, 1900), "[0].bn"},
+		{`[{"n":"` + strings.Repeat("x", 513) + `","v":1}]`, "[0].n"},
+	} {
+		for codec, in := range map[wire.Codec][]byte{wire.SenML: []byte(c.in), wire.SenMLCBOR: senMLToCBOR(t, c.in)} {
+			d := senMLDecoder()
+			_, err := d.Decode(codec, in)
+			var rej *wire.Reject
+			if errors.As(err, &rej) != (c.path != "") || rej != nil && (rej.Code != wire.InvalidField || rej.Path != c.path) {
+				t.Errorf("%d bytes by codec %d: %v, want a refusal of %q", len(c.in), codec, err, c.path)
+			}
+		}
+	}
+}
+
 func TestDecodeSenMLCBOR(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		// The pack of [RFC8428 6], made for this device.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -41,6 +42,8 @@ func (h *handler) readBody(w http.ResponseWriter, r *http.Request) (_ []byte, st
 	switch {
 	case errors.Is(err, errTooLarge), errors.As(err, &cut):
 		return nil, http.StatusRequestEntityTooLarge, errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, http.StatusRequestTimeout, err // influxd says 400, for which the writer would set the lines aside
 	case err != nil:
 		return nil, http.StatusBadRequest, err
 	}

@@ -1,9 +1,11 @@
 package embedded_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -112,5 +114,33 @@ func TestTooManyQueriesWait(t *testing.T) {
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A write that does not come whole says nothing of its lines: what is answered has the writer send them again.
+func TestWriteThatDoesNotComeWhole(t *testing.T) {
+	h := start(t, options(t.TempDir()))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "POST /api/v2/write?bucket=%s&precision=ns HTTP/1.1\r\nHost: h\r\nAuthorization: Token %s\r\nContent-Length: 100\r\n\r\nm v=1 1\n", bucket, token); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("%s, want 408", resp.Status)
+	}
+	h.wantWritten("m v=2 2") // the control
+	if got := h.query("SELECT count(v) FROM m")[0].Values[0][1]; fmt.Sprint(got) != "1" {
+		t.Errorf("%v points, want the one that came whole", got)
 	}
 }
