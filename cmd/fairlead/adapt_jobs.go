@@ -52,6 +52,11 @@ func (f jobFleet) Born(device string) (int64, bool) {
 	return devices.Directory{Records: f.records}.Born(device)
 }
 
+func (f jobFleet) Online(device string) bool {
+	_, online := f.presence.Node(device)
+	return online
+}
+
 // jobMakers are the operators as jobs know them, and the audit log.
 type jobMakers struct{ *hub }
 
@@ -64,11 +69,6 @@ func (m jobMakers) Stopped(ctx context.Context, job jobs.Job) error {
 	return m.api.Audit(ctx, api.Record{
 		Actor: job.ChangedBy, Action: "job.cancel", Target: job.ID, Outcome: "ok", Detail: "made by " + job.Actor + ": " + job.Reason,
 	})
-}
-
-func (f jobFleet) Online(device string) bool {
-	_, online := f.presence.Node(device)
-	return online
 }
 
 // leases are the router's leases as the API sees them.
