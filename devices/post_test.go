@@ -77,6 +77,9 @@ func TestPostStores(t *testing.T) {
 	}{
 		{"application/json", `{"fields":{"temp":21.5}}`, 1},
 		{"application/json; charset=utf-8", `{"type":"telemetry","seq":700,"points":[{"fields":{"a":1}},{"fields":{"a":2}}]}`, 2},
+		{"application/json", `{"seq":0,"fields":{"a":1}}`, 1},
+		{"application/json", `{"type":"telemetry","fields":{"a":1},"seq":"x"}`, 1},
+		{"application/cbor", "\xa2\x63seq\x00\x66fields\xa1\x61a\x01", 1},
 		{"application/json", `{"blocks":[{"start":1,"step_us":1,"fields":{"x":[1,2,3]}}]}`, 3},
 		{"application/cbor", string(frame), 1},
 		{"application/senml+json", `[{"bn":"pump-7/env/","n":"temp","v":1},{"n":"hum","v":2}]`, 1},
@@ -90,10 +93,10 @@ func TestPostStores(t *testing.T) {
 			t.Fatalf("%s: %d points, want %d", c.body, h.log.points, want)
 		}
 	}
-	if n := h.metric("fairlead_devices_posts_total", "outcome", "stored"); n != 7 {
+	if n := h.metric("fairlead_devices_posts_total", "outcome", "stored"); n != 10 {
 		t.Errorf("%v posts stored", n)
 	}
-	if h.log.closed != 7 || h.registry.Len() != 0 {
+	if h.log.closed != 10 || h.registry.Len() != 0 {
 		t.Errorf("%d ways closed, %d sessions", h.log.closed, h.registry.Len())
 	}
 	// It was seen, and never on line.
@@ -135,7 +138,8 @@ func TestPostSaysWhatIsWrong(t *testing.T) {
 			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(big)), -1
 		}, 413, "body_too_big", ""},
 		"not JSON":        {token, "application/json", `{"fields"`, nil, 400, "invalid_json", ""},
-		"empty":           {token, "application/json", ``, nil, 400, "invalid_frame", ""},
+		"empty":           {token, "application/json", ``, nil, 400, "invalid_json", ""},
+		"seq as point":    {token, "application/json", `{"points":[{"seq":0}]}`, nil, 400, "invalid_field", "points[0].fields"},
 		"field":           {token, "application/json", `{"points":[{"fields":{"a":1}},{"fields":{"a":{}}}]}`, nil, 400, "invalid_field", "points[1].fields.a"},
 		"other frame":     {token, "application/json", `{"type":"hello","model":"x"}`, nil, 400, "invalid_frame", "type"},
 		"unknown type":    {token, "application/json", `{"type":"hallo"}`, nil, 400, "invalid_frame", "type"},

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,8 +178,12 @@ func (r *Registry) remove(s *Session) {
 }
 
 // Deliver writes a command to the device's session and returns which one took it. It blocks until the frame is
-// written, and fails with ErrNotConnected if there is no session or it ends meanwhile.
+// written, and fails with ErrNotConnected if there is no session or it ends meanwhile. A command without parameters has an
+// empty object, so that a device finds all keys that the protocol names.
 func (r *Registry) Deliver(ctx context.Context, device string, c wire.Command) (Attachment, error) {
+	if len(c.Params) == 0 {
+		c.Params = json.RawMessage("{}")
+	}
 	return r.write(ctx, device, &c)
 }
 

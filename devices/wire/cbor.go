@@ -18,11 +18,15 @@ func (d *Decoder) decodeCBOR(data []byte) (Frame, error) {
 	if kind == "telemetry" {
 		return &d.Telemetry, nil
 	}
+	f, err := frameOf(kind)
+	if err != nil {
+		return nil, err // whatever else is in it
+	}
 	js, err := cborToJSON(data)
 	if err != nil {
 		return nil, &Reject{Code: InvalidFrame, Message: kind + " frame: " + err.Error()}
 	}
-	return decodeOther(kind, js)
+	return decodeOther(kind, f, js)
 }
 
 // cborSyntax is the reject for what is not CBOR that the protocol allows.
@@ -38,6 +42,7 @@ func (d *Decoder) cborEnvelope() (kind string, rej *Reject) {
 		return "", &Reject{Code: InvalidFrame, Message: "frame: want a CBOR map with type"}
 	}
 	var seen uint8
+	badSeq := false
 	for i := uint64(0); c.more(n, i); i++ {
 		name, ok := c.text()
 		if !ok {
@@ -56,11 +61,15 @@ func (d *Decoder) cborEnvelope() (kind string, rej *Reject) {
 			}
 			kind = string(b)
 		case keySeq:
-			v, ok := c.integer()
-			if !ok || v < 1 {
-				return "", &Reject{Code: InvalidFrame, Message: "frame: seq must be an integer >= 1", Path: "seq"}
+			at := c.pos
+			if v, ok := c.integer(); ok && v >= 1 {
+				d.Telemetry.Seq = uint64(v)
+				continue
 			}
-			d.Telemetry.Seq = uint64(v)
+			badSeq = true // the type tells whether that matters
+			if c.pos = at; !c.skip(1) {
+				return "", d.cborSyntax()
+			}
 		default:
 			if !c.skip(1) {
 				return "", d.cborSyntax()
@@ -75,6 +84,11 @@ func (d *Decoder) cborEnvelope() (kind string, rej *Reject) {
 	}
 	if kind == "" {
 		return "", &Reject{Code: InvalidFrame, Message: "frame: type is missing", Path: "type"}
+	}
+	if kind != "telemetry" || d.Type != "" {
+		d.Telemetry.Seq = 0 // other frames have no seq; what they call so is a key that is not known
+	} else if badSeq {
+		return "", &Reject{Code: InvalidFrame, Message: "frame: seq must be an integer >= 1", Path: "seq"}
 	}
 	if kind == "telemetry" {
 		if seen&(keyPoints|keyBlocks|keyFields) == 0 {

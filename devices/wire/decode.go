@@ -21,7 +21,7 @@ type Decoder struct {
 	// What a message does not say and its reader knows; set before Decode.
 
 	MaxPoints int              // bounds the points of a message; 0: as many as any hub may allow
-	Type      string           // of a frame without type; "": there must be one
+	Type      string           // of a frame without type, whose seq is not looked at; "": there must be one
 	Number    uint64           // the seq of a message that cannot carry one [Codec.Numbered]
 	Device    string           // whose id the names of SenML records may begin with
 	Precision time.Duration    // of the times of line protocol; 0: nanoseconds
@@ -79,7 +79,11 @@ func (d *Decoder) Decode(c Codec, data []byte) (Frame, error) {
 		}
 		return &d.Telemetry, nil
 	}
-	return decodeOther(kind, data)
+	f, err := frameOf(kind)
+	if err != nil {
+		return nil, err
+	}
+	return decodeOther(kind, f, data)
 }
 
 // syntax is the reject for what is not JSON.
@@ -87,12 +91,22 @@ func (d *Decoder) syntax() *Reject {
 	return &Reject{Code: InvalidJSON, Message: "frame: " + d.s.why}
 }
 
+// other is the reject for a text that does not begin as it must: it may be other JSON, or none at all.
+func (d *Decoder) other(message string) *Reject {
+	if s := &d.s; !s.skip(0) {
+		return d.syntax()
+	} else if s.peek() != 0 || s.pos < len(s.in) {
+		return &Reject{Code: InvalidJSON, Message: "frame: more than one value"}
+	}
+	return &Reject{Code: InvalidFrame, Message: message}
+}
+
 // envelope reads the outer object. Points are read on the way if the type is already known to be telemetry, which
 // every known encoder writes first; else in a second step.
 func (d *Decoder) envelope() (kind string, rej *Reject) {
 	s := &d.s
 	if s.peek() != '{' {
-		return "", &Reject{Code: InvalidFrame, Message: "frame: want an object with type"}
+		return "", d.other("frame: want an object with type")
 	}
 	s.pos++
 	var seen uint8
@@ -141,26 +155,40 @@ func (d *Decoder) envelope() (kind string, rej *Reject) {
 
 // deferred are the members that came before the type, and where: each key of a body at most once.
 type deferred struct {
-	members [6]struct {
+	members [7]struct {
 		key uint8
 		pos int
 	}
 	n int
 }
 
+func (l *deferred) add(key uint8, pos int) {
+	l.members[l.n].key, l.members[l.n].pos = key, pos
+	l.n++
+}
+
 // envelopeMember reads one member of the outer object, or puts it off until the type is known.
 func (d *Decoder) envelopeMember(kind string, key uint8, later *deferred) (string, *Reject) {
 	switch {
 	case key == keyType:
-		return d.frameType()
-	case key == keySeq && (kind == "telemetry" || kind == ""):
-		return kind, d.seq()
-	case key > keySeq && kind == "telemetry":
+		kind, rej := d.frameType()
+		if kind != "telemetry" {
+			d.Telemetry.Seq = 0 // other frames have no seq; what they call so is a key that is not known
+		}
+		return kind, rej
+	case key == keySeq && d.Type != "": // left out below
+	case key >= keySeq && kind == "telemetry":
 		return kind, d.body(key)
-	}
-	if key > keySeq {
-		later.members[later.n].key, later.members[later.n].pos = key, d.s.pos
-		later.n++
+	case key == keySeq && kind == "":
+		// A reject should name it even if the type never comes. If it is none, the type tells whether that matters.
+		at := d.s.pos
+		if d.seq() == nil {
+			return kind, nil
+		}
+		d.s.pos = at
+		later.add(key, at)
+	case key > keySeq:
+		later.add(key, d.s.pos)
 	}
 	if !d.s.skip(1) {
 		return "", d.syntax()
@@ -262,21 +290,23 @@ func (d *Decoder) seq() *Reject {
 	return nil
 }
 
-// decodeOther reads a frame that is not telemetry; its syntax is already checked.
-func decodeOther(kind string, data []byte) (Frame, error) {
-	var f Frame
+// frameOf returns an empty frame of a type that is not telemetry.
+func frameOf(kind string) (Frame, error) {
 	switch kind {
 	case "hello":
-		f = new(Hello)
+		return new(Hello), nil
 	case "accept", "progress", "result":
-		f = new(Answer)
+		return new(Answer), nil
 	case "state":
-		f = new(StateReport)
+		return new(StateReport), nil
 	case "token":
-		f = new(TokenRenewal)
-	default:
-		return nil, &UnknownType{Type: kind[:min(len(kind), 64)]}
+		return new(TokenRenewal), nil
 	}
+	return nil, &UnknownType{Type: kind[:min(len(kind), 64)]}
+}
+
+// decodeOther reads a frame that is not telemetry into f; its syntax is already checked.
+func decodeOther(kind string, f Frame, data []byte) (Frame, error) {
 	if err := strictjson.DecodeOpen(data, f); err != nil {
 		rej := &Reject{Code: InvalidFrame, Message: kind + " frame: " + err.Error()}
 		if fault := (*strictjson.Fault)(nil); errors.As(err, &fault) {

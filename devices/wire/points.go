@@ -1,14 +1,17 @@
 package wire
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"time"
 )
 
-// body reads points, blocks, or one member of the short form's only point.
+// body reads seq, points, blocks, or one member of the short form's only point.
 func (d *Decoder) body(key uint8) *Reject {
 	switch key {
+	case keySeq:
+		return d.seq()
 	case keyPoints:
 		return d.points()
 	case keyBlocks:
@@ -157,12 +160,38 @@ func millis(lit []byte) (ms int64, ok bool) {
 }
 
 func (p *Point) setTimeText(b []byte, i int) *Reject {
-	var t time.Time
-	if err := t.UnmarshalText(b); err != nil || t.Year() < 1678 || t.Year() > 2261 {
+	t, ok := readTime(b)
+	if !ok || t.Year() < 1678 || t.Year() > 2261 {
 		return reject(InvalidTime, i, "time", "must be RFC 3339 such as 2026-01-31T12:00:00.5Z")
 	}
 	p.Time, p.HasTime = t.UnixNano(), true
 	return nil
+}
+
+// readTime reads RFC 3339 with up to nanoseconds: finer ones would be cut off silently. Its T and Z may be small [RFC3339 5.6].
+func readTime(b []byte) (t time.Time, ok bool) {
+	const (
+		longest = len("2006-01-02T15:04:05.999999999-07:00")
+		dayEnd  = len("2006-01-02")
+		digits  = 9
+	)
+	if len(b) > longest {
+		return t, false
+	}
+	if dot := bytes.IndexByte(b, '.'); dot >= 0 {
+		fraction := b[dot+1:]
+		if end := bytes.IndexAny(fraction, "zZ+-"); end > digits {
+			return t, false
+		}
+	}
+	var room [longest]byte
+	b = room[:copy(room[:], b)]
+	for i := dayEnd; i < len(b); i++ {
+		if b[i] == 't' && i == dayEnd || b[i] == 'z' && i == len(b)-1 {
+			b[i] -= 'a' - 'A'
+		}
+	}
+	return t, t.UnmarshalText(b) == nil
 }
 
 func (p *Point) setTimeMillis(ms int64, i int) *Reject {

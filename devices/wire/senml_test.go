@@ -99,7 +99,9 @@ func TestDecodeSenMLRefuses(t *testing.T) {
 		code wire.Code
 		path string
 	}{
-		"empty":              {``, wire.InvalidFrame, ""},
+		"empty":              {``, wire.InvalidJSON, ""},
+		"a word":             {`hello`, wire.InvalidJSON, ""},
+		"a number":           {`12`, wire.InvalidFrame, ""},
 		"empty pack":         {`[]`, wire.InvalidFrame, ""},
 		"base values alone":  {`[{"bn":"a/","bt":5}]`, wire.InvalidFrame, ""},
 		"not JSON":           {`[{"n":]`, wire.InvalidJSON, ""},

@@ -20,7 +20,7 @@ func (d *Decoder) senMLJSON(data []byte) *Reject {
 	d.beginPack()
 	s := &d.s
 	if s.peek() != '[' {
-		return &Reject{Code: InvalidFrame, Message: "message: want a SenML pack, an array of records"}
+		return d.other("message: want a SenML pack, an array of records")
 	}
 	s.pos++
 	for i := 0; ; i++ {

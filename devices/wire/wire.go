@@ -182,5 +182,5 @@ type Error struct {
 type Bye struct {
 	Code         int    `json:"code"`
 	Reason       string `json:"reason"`
-	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+	RetryAfterMS int64  `json:"retry_after_ms"` // 0: coming back makes no sense before something changes
 }
