@@ -3,6 +3,7 @@ package console_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -79,7 +80,9 @@ func pump(id string, i int) *device {
 func hostileDevice() *device {
 	d := online("hostile-1", "model "+hostile, "9 "+hostile, map[string]string{"name": hostile, "link": "javascript:alert('xss')"})
 	d.Node = hostile
-	d.measure = func(time.Time) object { return object{"text": hostile, "temp": 20.5} }
+	d.measure = func(time.Time) object {
+		return object{"text": hostile, "temp": 20.5, strings.Repeat("long_name_", 6): 1, strings.Repeat("other_name_", 5): 2}
+	}
 	d.Commands = []object{{"name": "greet", "title": hostile, "params": object{
 		"type": "object", "properties": object{
 			"who": object{"type": "string", "title": hostile, "description": hostile, "default": `</textarea>` + hostile},

@@ -138,10 +138,13 @@ func (h *hub) routes() http.Handler {
 // controls let the browser script make things happen that an operator cannot.
 func (h *hub) controls(mux *http.ServeMux) {
 	mux.HandleFunc("POST /test/live/{state}", func(_ http.ResponseWriter, r *http.Request) {
+		state := r.PathValue("state") // up, down, or shut: to new viewers only
 		h.mu.Lock()
-		h.liveDown = r.PathValue("state") == "down"
+		h.liveDown = state != "up"
 		h.mu.Unlock()
-		h.dropViewers()
+		if state != "shut" {
+			h.dropViewers()
+		}
 	})
 	mux.HandleFunc("POST /test/subscriptions/{fate}", func(_ http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()

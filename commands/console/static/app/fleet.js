@@ -1,5 +1,6 @@
 // The fleet as this browser knows it: fetched page by page, then kept up by live events.
 import { get, hubNow, query } from './api.js';
+import { natural } from './format.js';
 import { on, onSubscribed } from './live.js';
 import { Topic } from './topic.js';
 
@@ -9,6 +10,7 @@ const drawEveryMs = 250;
 const refreshSoonMs = 2_000;
 const freshMs = 60_000; // presence and values in view come live; a list as old as this is fetched again
 const freshLargeMs = 300_000; // ... and one of several pages
+const presenceOf = ['status', 'cause', 'since', 'silent', 'silent_since', 'conflict', 'flaps'];
 
 class Fleet {
   changes = new Topic(drawEveryMs);
@@ -19,6 +21,7 @@ class Fleet {
   shape = 0; // grows when the list could look different: members, presence, labels; not for mere values
 
   #asked = { selector: '' };
+  #told = new Set(); // devices whose presence changed while an answer was on its way
   #loadedAt = 0;
   #loading = null;
   #refreshTimer = 0;
@@ -29,6 +32,7 @@ class Fleet {
     this.#loading?.abort();
     const loading = new AbortController();
     this.#loading = loading;
+    this.#told.clear();
     this.state = this.devices.size ? this.state : 'loading';
     this.changes.now();
     try {
@@ -99,6 +103,7 @@ class Fleet {
       if (!(device.last[key]?.time > last.time)) device.last[key] = last;
     }
     if (known?.last_seen > (device.last_seen ?? 0)) device.last_seen = known.last_seen;
+    if (this.#told.has(device.id) && known?.since > (device.since ?? 0)) for (const name of presenceOf) device[name] = known[name];
     return device;
   }
 
@@ -110,6 +115,7 @@ class Fleet {
       return;
     }
     applyPresence(device, event);
+    this.#told.add(event.device);
     this.shape++;
     this.changes.changed();
   }
@@ -158,11 +164,15 @@ export function applyPoints(device, points = []) {
 }
 
 // measured are the keys of what a device measured: the hub's own notes of commands stand in the time line.
-export const measured = (device) => Object.keys(device.last ?? {}).filter((key) => !key.startsWith('command.')).sort();
+export const measured = (device) => Object.keys(device.last ?? {}).filter((key) => !key.startsWith('command.')).sort(natural.compare);
 
 export const fleet = new Fleet();
 
 on('presence', (event) => fleet.presence(event));
 on('telemetry', (event) => fleet.telemetry(event));
 // At first a large fleet is left as it was fetched a moment ago: that was thousands of devices.
-onSubscribed((again) => { if (again || fleet.devices.size <= pageSize) fleet.refreshSoon(); });
+// After a break it is fetched at once: it is called live again, and shows what was.
+onSubscribed((again) => {
+  if (again && fleet.state !== 'empty') fleet.refresh();
+  else if (fleet.devices.size <= pageSize) fleet.refreshSoon();
+});

@@ -11,6 +11,9 @@ const dayAndClock = new Intl.DateTimeFormat(undefined, {
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
 const whole = new Intl.NumberFormat(undefined);
 
+// natural orders names as people count: pump-9 before pump-10.
+export const natural = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
 // ago says how long past a time is, in its largest unit.
 export function ago(time, now) {
   if (!time) return 'never';
@@ -58,7 +61,7 @@ export function plural(n, one, many = `${one}s`) { return `${whole.format(n)} ${
 export function value(v) {
   if (typeof v === 'boolean') return v ? 'on' : 'off';
   if (typeof v !== 'number') return String(v ?? '');
-  if (Number.isInteger(v) && Math.abs(v) < 1e9) return v.toLocaleString(undefined, { maximumFractionDigits: 0 });
+  if (Number.isSafeInteger(v)) return v.toLocaleString(undefined, { maximumFractionDigits: 0 });
   const size = Math.abs(v);
   if (size !== 0 && (size >= 1e9 || size < 1e-4)) return v.toExponential(3);
   const digits = size >= 1000 ? 1 : size >= 1 ? 2 : 4;
@@ -88,6 +91,8 @@ export function fieldNamer(keys) {
 
 const causes = {
   timeout: 'no answer to the heartbeat', replaced: 'a newer session took over', closed: 'the device closed the link',
-  draining: 'the node was drained', expired: 'its token expired', revoked: 'its token was revoked', disabled: 'it was disabled',
+  draining: 'the node was drained', token_expired: 'its token expired', revoked: 'its token was revoked', disabled: 'it was disabled',
+  lost: 'the link broke', slow: 'it read too slowly', protocol_error: 'it broke the protocol', over_quota: 'it sent more than it may',
+  connected: 'the hub stopped while it was on line, and it is not back',
 };
 export function cause(text) { return causes[text] ?? String(text).replaceAll('_', ' '); }

@@ -6,7 +6,7 @@ const subprotocol = 'fairlead.live.v1';
 const firstRetryMs = 500;
 const longestRetryMs = 30_000;
 const openWithinMs = 10_000;
-const quietMs = 30_000; // after so long without a frame the hub is asked whether it is still there
+const quietMs = 15_000; // after so long without a frame the hub is asked whether it is still there
 const lingerMs = 1_000; // how long a link that nobody wants is kept for the next page
 const steadyMs = 5_000; // a link that held so long has earned a fresh start of the back-off
 
@@ -104,17 +104,17 @@ class LiveLink {
       await get('/session', { waitMs: 10_000 });
       this.#lastFrame = Date.now();
     } catch (problem) {
-      if (problem.unreachable) this.#lost(socket);
+      if (problem.unreachable) this.#lost(socket, hubNow() - (Date.now() - this.#lastFrame)); // it was lost when it fell silent
     }
   }
 
-  #lost(socket) {
+  #lost(socket, since = hubNow()) {
     if (socket !== this.#socket) return;
     this.#release();
     if (!this.#wanted) return;
     if (this.#openedAt && Date.now() - this.#openedAt > steadyMs) this.#attempt = 0;
     this.#openedAt = 0;
-    this.downSince ||= hubNow();
+    this.downSince ||= since;
     const ceiling = Math.min(longestRetryMs, firstRetryMs * 2 ** this.#attempt++);
     const waitMs = ceiling / 2 + Math.random() * ceiling / 2;
     this.retryAt = Date.now() + waitMs;
@@ -202,6 +202,12 @@ export function linkState() {
     since: Math.min(...down.map((link) => link.downSince)),
     retryAt: retries.length ? Math.min(...retries) : 0,
   };
+}
+
+// knownUntil is the time up to which it is known who is on line: now, unless the link is down.
+export function knownUntil() {
+  const link = linkState();
+  return link.state === 'down' ? link.since : hubNow();
 }
 
 export function retryNow() { for (const link of links) link.retryNow(); }

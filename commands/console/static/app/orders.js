@@ -5,7 +5,7 @@ import { announce } from './announce.js';
 import { isFinal, merge, stateWord, withState } from './command.js';
 import { on, onSubscribed } from './live.js';
 
-const shown = 20;
+export const shownOrders = 20;
 const detailSoonMs = 150;
 
 // useOrders answers {commands, problem, take}; take adds a command that was just sent.
@@ -24,7 +24,7 @@ export function useOrders(device) {
   }, [take]);
   const fetchAll = useCallback(async () => {
     try {
-      const answer = await get(`/commands${query({ device, limit: shown })}`);
+      const answer = await get(`/commands${query({ device, limit: shownOrders })}`);
       const listed = answer.commands ?? [];
       setCommands((before) => listed.reduce(place, before ?? []));
       if (listed.length) fetchOne(listed[0].id); // the newest is shown open; lists carry no time lines
@@ -60,5 +60,5 @@ function place(commands, command) {
   const known = commands.find((c) => c.id === command.id);
   const merged = merge(known, command);
   const rest = commands.filter((c) => c.id !== command.id);
-  return [...rest, merged].sort((a, b) => (b.created ?? 0) - (a.created ?? 0)).slice(0, shown);
+  return [...rest, merged].sort((a, b) => (b.created ?? 0) - (a.created ?? 0)).slice(0, shownOrders);
 }

@@ -1,5 +1,6 @@
 // Searching and sorting of loaded devices.
-const natural = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+import { natural } from './format.js';
+
 const statusOrder = { online: 0, offline: 1, never: 2 };
 
 const orders = {

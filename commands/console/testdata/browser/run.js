@@ -6,6 +6,7 @@ import './checks_fleet.js';
 import './checks_device.js';
 import './checks_commands.js';
 import './checks_shared.js';
+import './checks_truth.js';
 import './checks_look.js';
 
 const bench = new Bench({ executable: process.env.CHROMIUM, shots: process.env.SHOTS });

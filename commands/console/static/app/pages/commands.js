@@ -86,9 +86,10 @@ function useList(filter) {
     }
   }, [filter]);
   const take = useCallback((command) => setState((before) => {
-    if (!before.commands || !fits(command, filter)) return before;
+    if (!before.commands) return before;
     const known = before.commands.find((c) => c.id === command.id);
     const merged = withState(merge(known, command), hubNow());
+    if (!fits(merged, filter)) return known ? { ...before, commands: before.commands.filter((c) => c !== known) } : before;
     const commands = known ? before.commands.map((c) => (c.id === command.id ? merged : c)) : [merged, ...before.commands].slice(0, mostKept);
     return { ...before, commands };
   }), [filter]);

@@ -5,8 +5,8 @@ import { announce } from '../announce.js';
 import { applyPoints, applyPresence, fleet, measured } from '../fleet.js';
 import { useFetched } from '../fetched.js';
 import { ago, dateAndTime, fieldNamer, value } from '../format.js';
-import { on, values } from '../live.js';
-import { useOrders } from '../orders.js';
+import { knownUntil, on, values } from '../live.js';
+import { shownOrders, useOrders } from '../orders.js';
 import { Link } from '../route.js';
 import { labelTerm } from '../selector.js';
 import { Topic, useClock, useTopic } from '../topic.js';
@@ -35,7 +35,7 @@ export function DevicePage({ id }) {
     <${Crumb} id=${id} />
     <header class="device-head">
       <h1><${PresenceMark} device=${device} /><span class="mono">${id}</span></h1>
-      <${PresenceLine} device=${device} now=${now} />
+      <${PresenceLine} device=${device} now=${knownUntil()} />
       <${Troubles} device=${device} now=${now} />
       <${About} device=${device} now=${now} />
     </header>
@@ -51,9 +51,9 @@ export function DevicePage({ id }) {
         <h2>Who may command</h2>
         <${Lease} key=${id} device=${device} now=${now} onDone=${again} />
         <h2>Send a command</h2>
-        <${CommandForm} key=${id} device=${device} onSent=${orders.take} />
+        <${CommandForm} key=${id} device=${device} onSent=${orders.take} onRefused=${again} />
         <h2>Recent commands</h2>
-        <${Orders} orders=${orders} now=${now} />
+        <${Orders} device=${id} orders=${orders} now=${now} />
       </section>
     </div>
   </div>`;
@@ -131,7 +131,7 @@ function Latest({ device, now }) {
   </section>`;
 }
 
-function Orders({ orders, now }) {
+function Orders({ device, orders, now }) {
   const { commands, problem, fetchAll, fetchOne } = orders;
   const [folded, setFolded] = useState(new Map()); // id -> open, where the operator said so
   if (problem?.missing) return html`<${Absent} what="a list of commands" />`;
@@ -145,5 +145,6 @@ function Orders({ orders, now }) {
         if (!open) fetchOne(command.id);
       };
       return html`<${CommandCard} key=${command.id} command=${command} now=${now} open=${open} onToggle=${toggle} />`;
-    })}</div>`;
+    })}</div>
+    ${commands.length === shownOrders && html`<p><${Link} to=${`commands?device=${encodeURIComponent(device)}`}>Older commands of this device<//></p>`}`;
 }

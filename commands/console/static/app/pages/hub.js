@@ -20,7 +20,7 @@ export function HubPage() {
     <section class="part"><h2>Nodes</h2><${Fetched} fetched=${nodes} what="a list of nodes">${(answer) => html`<${Nodes} nodes=${answer.nodes ?? []} />`}<//></section>
     <section class="part"><h2>Audit: who did what</h2>${audit.problem?.forbidden
       ? html`<p class="quiet">Only an admin may read the audit log.</p>`
-      : html`<${Fetched} fetched=${audit} what="an audit log">${(answer) => html`<${Audit} first=${answer} />`}<//>`}</section>
+      : html`<${Fetched} fetched=${audit} what="an audit log">${(answer) => html`<${Audit} key=${answer.cursor} first=${answer} />`}<//>`}</section>
   </div>`;
 }
 

@@ -1,7 +1,7 @@
 // One field over time: a strip of paper that runs on. uPlot draws it; several strips share one cursor.
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../html.js';
 import { hubNow } from '../api.js';
-import { timeExact, value } from '../format.js';
+import { moment, timeExact, value } from '../format.js';
 import { theme } from '../theme.js';
 import { useTopic } from '../topic.js';
 import uPlot from '../../vendor/uplot/uplot.js';
@@ -56,7 +56,7 @@ export function Chart({ field, name, lines, range, changes, boolean, marks }) {
   return html`<figure class="strip" data-field=${field}>
     <figcaption><span class="strip-name">${name}</span>
       ${latest && html`<span class="strip-value num">${boolean ? value(Boolean(latest.value)) : value(latest.value)}</span>`}
-      ${under && html`<span class="strip-time num">${timeExact(under.time)}</span>`}
+      ${under && html`<span class="strip-time num">${range.everyMs ? moment(under.time, hubNow()) : timeExact(under.time)}</span>`}
       ${lines.length > 1 && html`<span class="strip-legend">${lines.map((line, i) => html`<span key=${line.name} class="legend" data-line=${i}>${line.name || 'no tags'}</span>`)}</span>`}
     </figcaption>
     <div class="paper" ref=${paper} role="img" aria-label=${summary(name, lines, range)}></div>
@@ -130,10 +130,15 @@ function calmRange(u, least, most) {
   return [middle - half, middle + half];
 }
 
-function tick(v) {
+const compact = new Intl.NumberFormat(undefined, { notation: 'compact', maximumSignificantDigits: 4 });
+
+// tick writes a value of an axis in little room, but never so short that it reads like the next one: calmRange keeps them
+// so far apart that four digits tell them.
+export function tick(v) {
   if (v === null) return '';
   const size = Math.abs(v);
-  if (size >= 1e6 || (size < 1e-3 && size > 0)) return v.toExponential(0);
+  if (size >= 1e15 || (size < 1e-3 && size > 0)) return Number(v.toPrecision(4)).toExponential();
+  if (size >= 1e6) return compact.format(v);
   return String(Number(v.toPrecision(5)));
 }
 

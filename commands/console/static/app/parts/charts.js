@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from '../html.js';
 import { addPoint, fetchHistory, ranges } from '../history.js';
 import { measured } from '../fleet.js';
-import { fieldNamer } from '../format.js';
+import { fieldNamer, natural } from '../format.js';
 import { on, onSubscribed } from '../live.js';
 import { Topic } from '../topic.js';
 import { Chart } from './chart.js';
@@ -22,7 +22,7 @@ export function Charts({ device, commands }) {
   const { lines, problem, again, grown } = useLines(device, chosen, range);
   const fieldName = fieldNamer(measured(device));
   const marks = useMemo(() => (commands ?? []).map((command) => ({ time: command.created, name: command.name })), [commands]);
-  const pick = (key) => setPicked(chosen.includes(key) ? chosen.filter((k) => k !== key) : [...chosen, key].sort().slice(-mostStrips));
+  const pick = (key) => setPicked(chosen.includes(key) ? chosen.filter((k) => k !== key) : [...chosen, key].sort(natural.compare).slice(-mostStrips));
 
   if (!keys.length) return html`<div class="absent"><p>Nothing to draw yet: no number or switch has come from this device.</p></div>`;
   return html`<section class="charts">

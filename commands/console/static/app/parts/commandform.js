@@ -9,23 +9,23 @@ import { Fault } from './notice.js';
 
 const lives = [['1h', 'for 1 hour'], ['1m', 'for 1 minute'], ['24h', 'for 24 hours'], ['720h', 'for 30 days'], ['0s', 'only if online now']];
 
-// CommandForm calls onSent with each command that the hub took.
-export function CommandForm({ device, onSent }) {
+// CommandForm calls onSent with each command that the hub took, and onRefused when it took none.
+export function CommandForm({ device, onSent, onRefused }) {
   const commands = device.commands ?? [];
   const [chosen, setChosen] = useState(commands[0]?.name ?? '');
   const command = commands.find((c) => c.name === chosen);
   useEffect(() => { if (!command && commands.length) setChosen(commands[0].name); }, [command, commands.length]);
   if (!session.mayCommand) return html`<p class="quiet">Your role (${session.operator?.role ?? 'unknown'}) may look but not command.</p>`;
-  if (!commands.length) return html`<${Order} device=${device} onSent=${onSent} />`;
+  if (!commands.length) return html`<${Order} device=${device} onSent=${onSent} onRefused=${onRefused} />`;
   return html`${commands.length > 1 && html`<div class="choices" role="group" aria-label="Command">
       ${commands.map((c) => html`<button key=${c.name} type="button" class="choice" aria-pressed=${c.name === chosen} onClick=${() => setChosen(c.name)}>${c.title || c.name}${
         c.dangerous && html`<i class="warn" title="dangerous"> !</i>`}</button>`)}
     </div>`}
-    ${command && html`<${Order} key=${command.name} device=${device} command=${command} onSent=${onSent} />`}`;
+    ${command && html`<${Order} key=${command.name} device=${device} command=${command} onSent=${onSent} onRefused=${onRefused} />`}`;
 }
 
 // Order is the form of one command; without one the name is typed too, for devices that announce nothing.
-function Order({ device, command, onSent }) {
+function Order({ device, command, onSent, onRefused }) {
   const schema = JSON.stringify(command?.params ?? null);
   const fields = useMemo(() => (command ? fieldsOf(command.params) : null), [schema]);
   const [asJSON, setAsJSON] = useState(fields === null);
@@ -35,7 +35,7 @@ function Order({ device, command, onSent }) {
   const [ttl, setTTL] = useState('1h');
   const [fault, setFault] = useState(null); // {field, fault} from here
   const [confirming, setConfirming] = useState(null);
-  const sending = useSend(device.id, onSent);
+  const sending = useSend(device.id, onSent, onRefused);
 
   const read = () => (asJSON ? parseParams(text) : paramsOf(fields, entered));
   const submit = (event) => {
@@ -89,7 +89,7 @@ function parseParams(text) {
 }
 
 // useSend posts an order. While an order got no answer its key stays, so that sending it again cannot act twice.
-function useSend(device, onSent) {
+function useSend(device, onSent, onRefused) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
   const unanswered = useRef({ order: '', key: '' });
@@ -105,7 +105,10 @@ function useSend(device, onSent) {
       onSent(command);
     } catch (fault) {
       if (fault.unreachable) fault.hint = 'Whether the hub has it is not known. Sending again is safe: it cannot act twice.';
-      else unanswered.current = { order: '', key: '' };
+      else {
+        unanswered.current = { order: '', key: '' };
+        onRefused(); // somebody may hold the device by now, or it went away
+      }
       setProblem(fault);
     }
     setBusy(false);

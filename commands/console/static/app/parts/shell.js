@@ -13,8 +13,9 @@ const places = [['', 'Fleet', ['', 'devices']], ['commands', 'Commands', ['comma
 export function Shell({ children }) {
   useTopic(location.changes);
   useSearchKey();
+  const { state } = useLink();
   const here = location.path.split('/')[0];
-  return html`<div class="shell">
+  return html`<div class="shell" data-link=${state}>
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="bar">
       <${Link} to="" class="brand" aria-label="Fairlead, to the fleet"><${Mark} /><span>Fairlead</span><//>

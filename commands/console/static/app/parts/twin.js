@@ -2,13 +2,15 @@
 import { html, useEffect } from '../html.js';
 import { useFetched } from '../fetched.js';
 import { on } from '../live.js';
+import { Fault } from './notice.js';
 
 export function Twin({ id }) {
-  const { answer, again } = useFetched(`/devices/${encodeURIComponent(id)}/state`);
+  const { answer, problem, again } = useFetched(`/devices/${encodeURIComponent(id)}/state`);
   useEffect(() => on('state', (event) => { if (event.device === id) again(); }), [id, again]);
   const desired = flat(answer?.desired);
   const reported = flat(answer?.reported);
   const keys = [...new Set([...desired.keys(), ...reported.keys()])].sort();
+  if (problem && !problem.missing && !answer) return html`<section class="twin"><h2>State</h2><${Fault} problem=${problem} retry=${again} compact /></section>`;
   if (!keys.length) return null; // most devices have none, and then there is nothing to say
   const different = (key) => desired.has(key) && desired.get(key) !== reported.get(key);
   return html`<section class="twin"><h2>State</h2>
