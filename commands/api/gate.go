@@ -315,12 +315,13 @@ func (a *API) recordBounded(ctx context.Context, rec Record) error {
 			return nil
 		}
 	}
-	rec.Actor = cmp.Or(rec.Actor, "unknown")
+	rec.Actor = cmp.Or(rec.Actor, stranger)
 	return a.record(ctx, rec)
 }
 
 const (
 	enrollAction = "device.enroll"
+	stranger     = "unknown" // the actor of who was not let in
 	outcomeOK    = "ok"
 )
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 // commandBody is what an operator asks of a device.
@@ -97,7 +99,7 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	if b.Timeout != "" {
 		timeout, err := duration(at+"timeout", b.Timeout)
 		if err != nil || timeout <= 0 {
-			return orNegative(err, at+"timeout")
+			return orTooShort(err, at+"timeout")
 		}
 		n.Timeout = timeout
 	}
@@ -125,6 +127,13 @@ func (b *retryBody) into(n *NewCommand, at string) error {
 	}
 	n.AttemptDelay = delay
 	return nil
+}
+
+func orTooShort(err error, path string) error {
+	if err != nil {
+		return err
+	}
+	return &Invalid{Code: "invalid_duration", Path: path, Detail: path + " must be above 0"}
 }
 
 func orNegative(err error, path string) error {
@@ -186,6 +195,11 @@ func (a *API) getCommands(c *call) (*reply, error) {
 	p, err := page(q)
 	if err != nil {
 		return nil, err
+	}
+	if d := q.Get("device"); d != "" {
+		if err := wire.CheckID(d); err != nil {
+			return nil, &Invalid{Code: "invalid_parameter", Path: "device", Detail: err.Error()}
+		}
 	}
 	if s := q.Get("state"); s != "" {
 		if _, known := commandStates[s]; !known {
