@@ -63,6 +63,7 @@ var (
 	errTooManyViewers   = errors.New("there are as many live viewers as the hub takes")
 	errBodyTooLarge     = errors.New("the request body is too large")
 	errNoRoute          = errors.New("there is no such resource")
+	errNoBody           = &Invalid{Code: "invalid_json", Detail: "the body is empty, want a JSON object"}
 )
 
 // Invalid says what is wrong with a request, and where. Adapters return it for what only they can check, as parameters

@@ -333,3 +333,16 @@ func TestHistoryOfTimesThatNoStoreHas(t *testing.T) {
 		}
 	}
 }
+
+// TestNoBodyInChunks: who sends no body may not know its length before [RFC9112 7.1].
+func TestNoBodyInChunks(t *testing.T) {
+	h := start(t)
+	post := func(path string) *answer {
+		return h.send("POST", path, nil, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+h.admin())
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader("")), -1
+		})
+	}
+	post("/api/v1/devices/pump-7/tokens").want(201)
+	post("/api/v1/devices").refused(400, "invalid_json")
+}
