@@ -15,7 +15,7 @@ import (
 type commandBody struct {
 	Name    string          `json:"name"`
 	Params  json.RawMessage `json:"params"`
-	TTL     *string         `json:"ttl"`
+	TTL     json.RawMessage `json:"ttl"` // a duration, or the number 0
 	Timeout string          `json:"timeout"`
 	Confirm string          `json:"confirm"`
 
@@ -89,8 +89,8 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	if len(b.Params) > 0 && b.Params[0] != '{' {
 		return &Invalid{Code: "invalid_type", Path: at + "params", Detail: "params: want an object"}
 	}
-	if b.TTL != nil {
-		ttl, err := duration(at+"ttl", *b.TTL)
+	if len(b.TTL) > 0 && string(b.TTL) != "null" {
+		ttl, err := ttlOf(at+"ttl", b.TTL)
 		if err != nil || ttl < 0 {
 			return orNegative(err, at+"ttl")
 		}
@@ -108,6 +108,18 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	}
 	n.NotBefore, n.Priority = b.NotBefore, b.Priority
 	return b.Retry.into(n, at+"retry.")
+}
+
+// ttlOf reads a duration; 0 needs no unit, and no quotes.
+func ttlOf(path string, raw json.RawMessage) (time.Duration, error) {
+	if string(raw) == "0" {
+		return 0, nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return 0, &Invalid{Code: "invalid_type", Path: path, Detail: path + ` is neither 0 nor a duration in quotes; write "30s", "5m", "1h" or "7d"`}
+	}
+	return duration(path, s)
 }
 
 func (b *retryBody) into(n *NewCommand, at string) error {

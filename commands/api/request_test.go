@@ -55,6 +55,8 @@ func TestBadBodies(t *testing.T) {
 		"command name":        {"POST", "/devices/pump-7/commands", `{}`, "invalid_command", "name", 400},
 		"command params":      {"POST", "/devices/pump-7/commands", `{"name":"x","params":[1]}`, "invalid_type", "params", 400},
 		"command ttl":         {"POST", "/devices/pump-7/commands", `{"name":"x","ttl":"-1s"}`, "invalid_duration", "ttl", 400},
+		"ttl without unit":    {"POST", "/devices/pump-7/commands", `{"name":"x","ttl":3600}`, "invalid_type", "ttl", 400},
+		"ttl is an object":    {"POST", "/jobs", `{"selector":"a","command":{"name":"x","ttl":{"h":1}}}`, "invalid_type", "command.ttl", 400},
 		"command timeout":     {"POST", "/devices/pump-7/commands", `{"name":"x","timeout":"0s"}`, "invalid_duration", "timeout", 400},
 		"wait too long":       {"POST", "/devices/pump-7/commands?wait=301s", `{"name":"x"}`, "invalid_parameter", "wait", 400},
 		"patch type":          {"PATCH", "/devices/pump-7", `{"disabled":"yes"}`, "invalid_type", "disabled", 400},
@@ -159,6 +161,14 @@ func TestCommandIsPassedOn(t *testing.T) {
 	if n.Device != "pump-7" || n.Name != "start" || string(n.Params) != `{"n":1}` || n.Actor != "olga" || n.IdempotencyKey != "key-1" ||
 		n.TTL == nil || *n.TTL != 0 || n.Timeout != 5*time.Second {
 		t.Errorf("asked %+v", n)
+	}
+	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start", "ttl": 0}).want(202)
+	if n := h.orders.last(); n.TTL == nil || *n.TTL != 0 {
+		t.Errorf("the number 0: %+v", n)
+	}
+	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start", "ttl": nil}).want(202)
+	if n := h.orders.last(); n.TTL != nil {
+		t.Errorf("null: %+v", n)
 	}
 	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start"}).want(202)
 	if n := h.orders.last(); n.TTL != nil || n.Timeout != 0 || n.IdempotencyKey != "" {
