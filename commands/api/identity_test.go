@@ -126,8 +126,10 @@ func TestImportTellsEachLine(t *testing.T) {
 	if rep.Lines != 11 || rep.Created != 1 || rep.Updated != 1 || rep.Failed != 9 {
 		t.Fatalf("%+v", rep)
 	}
-	want := []string{"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key", "9 e duplicate_field labels", "10 f invalid_duration expect_every",
-		"11 g invalid_time created", "12 h invalid_time tokens_not_before"}
+	want := []string{
+		"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key",
+		"9 e duplicate_field labels", "10 f invalid_duration expect_every", "11 g invalid_time created", "12 h invalid_time tokens_not_before",
+	}
 	for i, e := range rep.Errors {
 		if got := fmt.Sprintf("%d %s %s %s", e.Line, e.ID, e.Code, e.Path); i >= len(want) || got != want[i] || e.Detail == "" {
 			t.Errorf("%q, %q", got, e.Detail)
