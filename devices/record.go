@@ -32,6 +32,19 @@ const (
 // ErrInvalid says that a record, a hello or a selector breaks its bounds; the message names the part.
 var ErrInvalid = errors.New("invalid")
 
+// Fault is an ErrInvalid with the part that breaks its bounds, as labels.site or keys.
+type Fault struct{ Path, Detail string }
+
+// Error returns the detail behind ErrInvalid's text.
+func (f *Fault) Error() string { return ErrInvalid.Error() + ": " + f.Detail }
+
+// Unwrap returns ErrInvalid.
+func (f *Fault) Unwrap() error { return ErrInvalid }
+
+func fault(path, format string, args ...any) error {
+	return &Fault{Path: path, Detail: fmt.Sprintf(format, args...)}
+}
+
 // Key is a public key that a device holds the private half of, as PEM.
 type Key struct {
 	KID string `json:"kid"`
@@ -43,7 +56,7 @@ type Key struct {
 func NewKey(kid, text string) (Key, error) {
 	k, err := auth.ParsePublicKey(kid, text)
 	if err != nil {
-		return Key{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return Key{}, fault("public_key", "%s", err)
 	}
 	pem, err := k.PEM()
 	if err != nil {
@@ -116,22 +129,25 @@ func (r *Record) Spec(command string) (spec wire.CommandSpec, known bool) {
 // check reports the first bound that the record breaks.
 func (r *Record) check() error {
 	if err := wire.CheckID(r.ID); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fault("id", "%s", err)
 	}
 	if err := CheckLabels(r.Labels); err != nil {
 		return err
 	}
 	if len(r.Keys) > MaxKeys {
-		return fmt.Errorf("%w: %d keys, at most %d are allowed", ErrInvalid, len(r.Keys), MaxKeys)
+		return fault("keys", "%d keys, at most %d are allowed", len(r.Keys), MaxKeys)
 	}
 	if len(r.Notes) > MaxNotes || !utf8.ValidString(r.Notes) {
-		return fmt.Errorf("%w: notes: more than %d bytes, or not UTF-8", ErrInvalid, MaxNotes)
+		return fault("notes", "notes: more than %d bytes, or not UTF-8", MaxNotes)
 	}
 	if e := r.ExpectEvery; e > 0 && (e < configs.LeastExpect || e > configs.MostExpect) {
-		return fmt.Errorf("%w: telemetry is expected every %s: want %s to %s", ErrInvalid, e, configs.LeastExpect, configs.MostExpect)
+		return fault("expect_every", "telemetry is expected every %s: want %s to %s", e, configs.LeastExpect, configs.MostExpect)
 	}
-	if err := errors.Join(checkText(r.Model, MaxHelloText), checkText(r.Firmware, MaxHelloText)); err != nil {
-		return fmt.Errorf("%w: model or firmware: %w", ErrInvalid, err)
+	if err := checkText(r.Model, MaxHelloText); err != nil {
+		return fault("model", "model: %s", err)
+	}
+	if err := checkText(r.Firmware, MaxHelloText); err != nil {
+		return fault("firmware", "firmware: %s", err)
 	}
 	return nil
 }
@@ -139,18 +155,18 @@ func (r *Record) check() error {
 // CheckLabels reports the first bound that labels break; the error is ErrInvalid.
 func CheckLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {
-		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalid, len(labels), MaxLabels)
+		return fault("labels", "%d labels, at most %d are allowed", len(labels), MaxLabels)
 	}
 	for k, v := range labels {
 		if !isLabel(k) {
-			return fmt.Errorf("%w: label %q: use A-Z a-z 0-9 _ . -, starting with a letter or _, at most 64 characters", ErrInvalid, k)
+			return fault("labels."+k, "label %q: use A-Z a-z 0-9 _ . -, starting with a letter or _, at most 64 characters", k)
 		}
 		if err := checkText(v, MaxLabelValue); err != nil {
-			return fmt.Errorf("%w: label %s: %w", ErrInvalid, k, err)
+			return fault("labels."+k, "label %s: %s", k, err)
 		}
 		// The value becomes a tag of every point: InfluxDB would read the backslash as an escape.
 		if v == "" || strings.HasSuffix(v, `\`) {
-			return fmt.Errorf("%w: label %s: empty, or ends in a backslash", ErrInvalid, k)
+			return fault("labels."+k, "label %s: its value is empty, or ends in a backslash", k)
 		}
 	}
 	return nil
@@ -186,12 +202,12 @@ func (r *Record) prepare(old *Record) error {
 		if p == nil {
 			var err error
 			if p, err = auth.ParsePublicKey(k.KID, k.PEM); err != nil {
-				return fmt.Errorf("%w: key %s: %w", ErrInvalid, k.KID, err)
+				return fault("keys", "key %s: %s", k.KID, err)
 			}
 		}
 		for _, other := range r.keys {
 			if other.KID() == p.KID() {
-				return fmt.Errorf("%w: two keys with kid %s", ErrInvalid, k.KID)
+				return fault("keys", "two keys with kid %s", k.KID)
 			}
 		}
 		r.keys = append(r.keys, p)

@@ -237,3 +237,38 @@ func BenchmarkList(b *testing.B) {
 		})
 	}
 }
+
+// TestFaultsOfRecordsNameTheirPlace: whoever sent the record finds what to change.
+func TestFaultsOfRecordsNameTheirPlace(t *testing.T) {
+	b := openBus(t, t.TempDir())
+	t.Cleanup(func() { b.Close() })
+	records := openRecords(t, b)
+	key, err := devices.NewKey("k", `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := map[string]string{}
+	for i := range devices.MaxLabels + 1 {
+		many[fmt.Sprintf("l%d", i)] = "x"
+	}
+	for path, rec := range map[string]devices.Record{
+		"labels.a":     {ID: "a", Labels: map[string]string{"a": ""}},
+		"labels.b":     {ID: "a", Labels: map[string]string{"b": `x\`}},
+		"labels.(c)":   {ID: "a", Labels: map[string]string{"(c)": "x"}},
+		"labels":       {ID: "a", Labels: many},
+		"keys":         {ID: "a", Keys: []devices.Key{key, key}},
+		"notes":        {ID: "a", Notes: "\xff"},
+		"model":        {ID: "a", Model: "a\nb"},
+		"firmware":     {ID: "a", Firmware: "a\nb"},
+		"expect_every": {ID: "a", ExpectEvery: 10_000 * time.Hour},
+		"id":           {ID: "a b"},
+	} {
+		_, err := records.Create(t.Context(), &rec)
+		if f := (*devices.Fault)(nil); !errors.As(err, &f) || f.Path != path || f.Detail == "" || !errors.Is(err, devices.ErrInvalid) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := records.Create(t.Context(), &devices.Record{ID: "a", Labels: map[string]string{"a": "x"}, Keys: []devices.Key{key}}); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+}

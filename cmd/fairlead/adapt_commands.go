@@ -94,6 +94,9 @@ func refusal(err error) error {
 	}
 	var inv *commands.InvalidError
 	if errors.As(err, &inv) {
+		if inv.Path == "cursor" {
+			return errors.Join(api.ErrInvalidCursor, err)
+		}
 		out := &api.Invalid{Path: inv.Path, Detail: inv.Error()}
 		if errors.Is(err, commands.ErrInvalidParams) {
 			out.Code, out.Status = "invalid_params", 422

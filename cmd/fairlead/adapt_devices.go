@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge"
@@ -27,7 +28,11 @@ type fleet struct {
 	twin      *twin.Twin
 }
 
+// faultCodes are the codes of faults that the API finds itself too.
+var faultCodes = map[string]string{"id": "invalid_id", "labels": "invalid_label", "keys": "invalid_key", "expect_every": "invalid_duration"}
+
 func deviceRefusal(err error) error {
+	var fault *devices.Fault
 	switch {
 	case err == nil:
 		return nil
@@ -35,6 +40,9 @@ func deviceRefusal(err error) error {
 		return errors.Join(api.ErrDeviceNotFound, err)
 	case errors.Is(err, devices.ErrExists):
 		return errors.Join(api.ErrDeviceExists, err)
+	case errors.As(err, &fault):
+		part, _, _ := strings.Cut(fault.Path, ".")
+		return &api.Invalid{Code: faultCodes[part], Path: fault.Path, Detail: fault.Detail}
 	case errors.Is(err, devices.ErrInvalid):
 		return &api.Invalid{Detail: err.Error()}
 	}
@@ -109,22 +117,23 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-func newKey(k api.NewKey) (devices.Key, error) {
-	text := k.PublicKey
+// newKey reads the key that lies at a place of the request.
+func newKey(at string, k api.NewKey) (devices.Key, error) {
+	text, part := k.PublicKey, "public_key"
 	if text == "" {
-		text = string(k.JWK)
+		text, part = string(k.JWK), "jwk"
 	}
 	key, err := devices.NewKey(k.KID, text)
-	if err != nil {
-		return devices.Key{}, &api.Invalid{Code: "invalid_key", Path: "keys", Detail: err.Error()}
+	if fault := (*devices.Fault)(nil); errors.As(err, &fault) {
+		return devices.Key{}, &api.Invalid{Code: "invalid_key", Path: at + part, Detail: fault.Detail}
 	}
-	return key, nil
+	return key, err
 }
 
 func (f fleet) Create(ctx context.Context, d api.NewDevice) (api.Device, string, error) {
 	rec := &devices.Record{ID: d.ID, Labels: d.Labels}
-	for _, k := range d.Keys {
-		key, err := newKey(k)
+	for i, k := range d.Keys {
+		key, err := newKey(fmt.Sprintf("keys[%d].", i), k)
 		if err != nil {
 			return api.Device{}, "", err
 		}
@@ -226,7 +235,7 @@ func (f fleet) RevokeTokens(ctx context.Context, id string) error {
 }
 
 func (f fleet) AddKey(ctx context.Context, id string, k api.NewKey) (api.Key, error) {
-	key, err := newKey(k)
+	key, err := newKey("", k)
 	if err != nil {
 		return api.Key{}, err
 	}

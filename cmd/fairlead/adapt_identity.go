@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -212,8 +213,8 @@ func applyRecord(r *devices.Record, d *api.DeviceRecord, made bool) error {
 	}
 	if d.Keys != nil {
 		r.Keys = make([]devices.Key, 0, len(d.Keys))
-		for _, k := range d.Keys {
-			key, err := newKey(k)
+		for i, k := range d.Keys {
+			key, err := newKey(fmt.Sprintf("keys[%d].", i), k)
 			if err != nil {
 				return err
 			}

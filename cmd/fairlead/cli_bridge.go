@@ -15,7 +15,7 @@ import (
 func newBridgeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "bridge", Short: "The MQTT side", Args: exactArgs(0)}
 	f := addClientFlags(cmd)
-	cmd.AddCommand(bridgeStatusCommand(f), bridgeTestCommand())
+	cmd.AddCommand(bridgeStatusCommand(f), bridgeScanCommand(f), bridgeTestCommand())
 	return cmd
 }
 
@@ -41,6 +41,23 @@ func bridgeStatusCommand(f *clientFlags) *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(cmd.OutOrStdout())
+		return printTopics(cmd, b)
+	}
+	return cmd
+}
+
+func bridgeScanCommand(f *clientFlags) *cobra.Command {
+	cmd := &cobra.Command{Use: "scan", Short: "The topics seen, those that no map or profile knows first", Args: exactArgs(0)}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := f.client()
+		if err != nil {
+			return err
+		}
+		var b api.Bridge
+		raw, err := c.get(cmd.Context(), "/bridge", nil, &b)
+		if err != nil || c.json {
+			return printRaw(cmd, raw, err)
+		}
 		return printTopics(cmd, b)
 	}
 	return cmd

@@ -51,6 +51,12 @@ func TestDeviceBetweenNodes(t *testing.T) {
 	everywhere(t, nodes, "it is at the second node, and what the first still says does not count", "pump-7", func(d device) bool {
 		return d.Status == "online" && d.Node == "n2" && d.Address == at && !d.Conflict
 	})
+	for i, h := range nodes {
+		until(t, "both nodes know of both", func() bool {
+			l := h.nodes(t)
+			return len(l) == 2 && l[i].Self && !l[1-i].Self && l[0].Name == "n1" && l[0].Sessions == 0 && l[1].Name == "n2" && l[1].Sessions == 1
+		})
+	}
 
 	// It should send, and does not.
 	if status := nodes[0].ask(t, "PATCH", "/devices/pump-7", map[string]any{"expect_every": "1s"}, nil); status != http.StatusOK {
@@ -114,4 +120,32 @@ func TestOneIdentityAtTwoNodes(t *testing.T) {
 		}
 		return found == 1
 	})
+}
+
+// node is a line of the list of nodes.
+type node struct {
+	Name, Version string
+	Self          bool
+	Seen, Started int64
+	Sessions      int
+}
+
+func (r ready) nodes(t testing.TB) (list []node) {
+	t.Helper()
+	var answer struct{ Nodes []node }
+	if status := r.ask(t, "GET", "/nodes", nil, &answer); status != 200 {
+		t.Fatalf("GET /nodes: %d", status)
+	}
+	return answer.Nodes
+}
+
+// TestOneNodeListsItself: a hub alone is a cluster of one.
+func TestOneNodeListsItself(t *testing.T) {
+	t.Parallel()
+	h := serve(t, loopback)
+	if l := h.nodes(t); len(l) != 1 || l[0].Name == "" || !l[0].Self || l[0].Sessions != 0 || l[0].Version == "" || l[0].Seen < l[0].Started || l[0].Started == 0 {
+		t.Errorf("%+v", l)
+	}
+	h.connect(t, "pump-7", h.addDevice(t, "pump-7", "plant-1"), jsonFrames)
+	until(t, "its session is counted", func() bool { return h.nodes(t)[0].Sessions == 1 })
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -371,7 +372,7 @@ func (h *hub) buildAPI(ctx context.Context) (err error) {
 		Plaintext: h.cfg.TLS.Mode == configs.TLSOff, Remote: h.handler.Remote,
 		Devices: fleet, History: history{h.store}, Commands: commander{h.router},
 		Leases: leases{h.router}, Approver: commander{h.router}, Jobs: jobRunner{h.jobs}, Twin: stateKeeper{h.twin},
-		Bridge: bridgeStatus{h.bridge}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store},
+		Bridge: bridgeStatus{h.bridge}, Nodes: nodes{h.presence, time.Now()}, Deadletters: deadletters{h.dead, h.store}, Types: fieldTypes{h.committer, h.store},
 		Watcher: &h.watching, Trace: h.watching.recent,
 		Enrollments: enroller{h.enrollments, fleet}, DeviceKeys: deviceKeys{h.hubKeys},
 		Transfer: transfer{h.records, devices.NewImporter(h.records, h.bus.JetStream())},

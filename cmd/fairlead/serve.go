@@ -44,7 +44,7 @@ func newServeCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file (`fairlead config print --sample` shows all keys)")
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` (fairlead config print --sample shows all keys)")
 	cmd.Flags().StringVar(&f.data, "data", "", "data directory, over data_dir")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "address for devices, API and console, over listen")
 	cmd.Flags().StringVar(&f.ready, "ready-file", "", "write addresses and credentials there as JSON once all parts serve")

@@ -70,6 +70,7 @@ var (
 	errTooManyViewers   = errors.New("there are as many live viewers as the hub takes")
 	errBodyTooLarge     = errors.New("the request body is too large")
 	errNoRoute          = errors.New("there is no such resource")
+	errNoBody           = &Invalid{Code: "invalid_json", Detail: "the body is empty, want a JSON object"}
 )
 
 // Invalid says what is wrong with a request, and where. Adapters return it for what only they can check, as parameters
@@ -152,6 +153,12 @@ var outcomes = []outcome{
 	{context.DeadlineExceeded, http.StatusGatewayTimeout, "timeout", "the hub took too long; read the resource before repeating a change"},
 }
 
+// faultPaths name the part of the request, where one refusal is always about the same.
+var faultPaths = map[error]string{
+	ErrInvalidCursor: "cursor", ErrNotConfirmed: "confirm", ErrIdempotencyReuse: "Idempotency-Key", ErrVersionMismatch: "If-Match",
+	ErrDeviceExists: "id", ErrKeyExists: "kid", ErrOperatorExists: "name",
+}
+
 // toProblem turns an error into the document that the caller gets. known is false for what only the log may hear.
 func toProblem(err error) (doc *problem.Document, known bool) {
 	if d := (*problem.Document)(nil); errors.As(err, &d) {
@@ -166,11 +173,15 @@ func toProblem(err error) (doc *problem.Document, known bool) {
 		if code == "" {
 			code = "invalid_request"
 		}
-		return problem.New(status, code, clip(inv.Detail)).WithPath(clip(dotted(inv.Path))).WithHint(inv.Hint), true
+		path, detail := dotted(inv.Path), inv.Detail
+		if rest, ok := strings.CutPrefix(detail, inv.Path+": "); ok { // the sentence names the place as path does
+			detail = path + ": " + rest
+		}
+		return problem.New(status, code, clip(detail)).WithPath(clip(path)).WithHint(inv.Hint), true
 	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
-			return problem.New(o.status, o.code, o.err.Error()).WithHint(o.hint), true
+			return problem.New(o.status, o.code, o.err.Error()).WithPath(faultPaths[o.err]).WithHint(o.hint), true
 		}
 	}
 	return problem.New(http.StatusInternalServerError, "internal", "the hub could not finish this; its log says why").

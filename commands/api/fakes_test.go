@@ -173,7 +173,7 @@ func (o *orders) Create(_ context.Context, n api.NewCommand) (api.Command, error
 	case "reused":
 		return api.Command{}, api.ErrIdempotencyReuse
 	case "misfit":
-		return api.Command{}, &api.Invalid{Status: 422, Code: "invalid_params", Path: "/params/steps/2", Detail: "want a number"}
+		return api.Command{}, &api.Invalid{Status: 422, Code: "invalid_params", Path: "/params/steps/2", Detail: "/params/steps/2: want a number"}
 	case "broken":
 		return api.Command{}, fmt.Errorf("a secret of the inside")
 	case "dangerous":

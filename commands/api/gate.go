@@ -262,7 +262,7 @@ func (c *call) body(v any) error {
 	}
 	_ = limits.SetReadDeadline(time.Time{})
 	if len(data) == 0 {
-		return &Invalid{Code: "invalid_json", Detail: "the body is empty, want a JSON object"}
+		return errNoBody
 	}
 	if t := c.Header.Get("Content-Type"); t != "" && !isJSON(t) {
 		return &Invalid{Code: "unsupported_media_type", Detail: "the body is " + strconv.Quote(t) + ", want application/json", Status: http.StatusUnsupportedMediaType}
@@ -272,10 +272,10 @@ func (c *call) body(v any) error {
 
 // optionalBody is body for calls that can do without one.
 func (c *call) optionalBody(v any) error {
-	if c.ContentLength == 0 {
-		return nil
+	if err := c.body(v); !errors.Is(err, errNoBody) {
+		return err
 	}
-	return c.body(v)
+	return nil
 }
 
 func isJSON(contentType string) bool {

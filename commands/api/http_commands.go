@@ -7,13 +7,15 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
 // commandBody is what an operator asks of a device.
 type commandBody struct {
 	Name    string          `json:"name"`
 	Params  json.RawMessage `json:"params"`
-	TTL     *string         `json:"ttl"`
+	TTL     json.RawMessage `json:"ttl"` // a duration, or the number 0
 	Timeout string          `json:"timeout"`
 	Confirm string          `json:"confirm"`
 
@@ -83,8 +85,8 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	if len(b.Params) > 0 && b.Params[0] != '{' {
 		return &Invalid{Code: "invalid_type", Path: at + "params", Detail: "params: want an object"}
 	}
-	if b.TTL != nil {
-		ttl, err := duration(at+"ttl", *b.TTL)
+	if len(b.TTL) > 0 && string(b.TTL) != "null" {
+		ttl, err := ttlOf(at+"ttl", b.TTL)
 		if err != nil || ttl < 0 {
 			return orNegative(err, at+"ttl")
 		}
@@ -93,7 +95,7 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	if b.Timeout != "" {
 		timeout, err := duration(at+"timeout", b.Timeout)
 		if err != nil || timeout <= 0 {
-			return orNegative(err, at+"timeout")
+			return orTooShort(err, at+"timeout")
 		}
 		n.Timeout = timeout
 	}
@@ -102,6 +104,18 @@ func (b *commandBody) into(n *NewCommand, at string) error {
 	}
 	n.NotBefore, n.Priority = b.NotBefore, b.Priority
 	return b.Retry.into(n, at+"retry.")
+}
+
+// ttlOf reads a duration; 0 needs no unit, and no quotes.
+func ttlOf(path string, raw json.RawMessage) (time.Duration, error) {
+	if string(raw) == "0" {
+		return 0, nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return 0, &Invalid{Code: "invalid_type", Path: path, Detail: path + ` is neither 0 nor a duration in quotes; write "30s", "5m", "1h" or "7d"`}
+	}
+	return duration(path, s)
 }
 
 func (b *retryBody) into(n *NewCommand, at string) error {
@@ -121,6 +135,13 @@ func (b *retryBody) into(n *NewCommand, at string) error {
 	}
 	n.AttemptDelay = delay
 	return nil
+}
+
+func orTooShort(err error, path string) error {
+	if err != nil {
+		return err
+	}
+	return &Invalid{Code: "invalid_duration", Path: path, Detail: path + " must be above 0"}
 }
 
 func orNegative(err error, path string) error {
@@ -189,6 +210,11 @@ func (a *API) getCommands(c *call) (*reply, error) {
 	p, err := page(q)
 	if err != nil {
 		return nil, err
+	}
+	if d := q.Get("device"); d != "" {
+		if err := wire.CheckID(d); err != nil {
+			return nil, &Invalid{Code: "invalid_parameter", Path: "device", Detail: err.Error()}
+		}
 	}
 	if s := q.Get("state"); s != "" {
 		if _, known := commandStates[s]; !known {

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/fairlead-hub/fairlead/devices/wire"
@@ -68,11 +69,14 @@ func (a *API) postReplay(c *call) (*reply, error) {
 	if err := c.optionalBody(&b); err != nil {
 		return nil, err
 	}
-	if b.Device != "" && wire.CheckID(b.Device) != nil {
-		return nil, ErrDeviceNotFound
+	if err := wire.CheckID(b.Device); b.Device != "" && err != nil {
+		return nil, &Invalid{Code: "invalid_id", Path: "device", Detail: err.Error()}
 	}
 	if len(b.IDs) > maxLimit {
 		return nil, &Invalid{Path: "ids", Detail: fmt.Sprintf("%d ids, at most %d", len(b.IDs), maxLimit)}
+	}
+	if i := slices.Index(b.IDs, 0); i >= 0 { // also what null is read as
+		return nil, &Invalid{Path: fmt.Sprintf("ids[%d]", i), Detail: fmt.Sprintf("ids[%d] is not the id of a dead letter", i), Hint: "GET /api/v1/deadletters lists them"}
 	}
 	c.audit.Target = b.Device
 	n, err := a.opts.Deadletters.Replay(c.Context(), b.Device, b.IDs)

@@ -25,7 +25,7 @@ type jobBody struct {
 type jobCommand struct {
 	Name      string          `json:"name"`
 	Params    json.RawMessage `json:"params"`
-	TTL       *string         `json:"ttl"`
+	TTL       json.RawMessage `json:"ttl"`
 	Timeout   string          `json:"timeout"`
 	NotBefore int64           `json:"not_before"`
 	Priority  *int            `json:"priority"`

@@ -32,7 +32,7 @@ func (a *API) postLease(c *call) (*reply, error) {
 	if b.TTL != "" {
 		ttl, err := duration("ttl", b.TTL)
 		if err != nil || ttl <= 0 {
-			return nil, orNegative(err, "ttl")
+			return nil, orTooShort(err, "ttl")
 		}
 		q.TTL = ttl
 	}

@@ -144,6 +144,11 @@ func (a *API) importLine(c *call, line []byte) (DeviceRecord, error) {
 	if err := checkNewDevice(NewDevice{ID: d.ID, Labels: d.Labels, Keys: d.Keys}); err != nil {
 		return d, err
 	}
+	for path, at := range map[string]*int64{"created": d.Created, "tokens_not_before": d.TokensNotBefore} {
+		if at != nil && *at < 0 {
+			return d, &Invalid{Code: "invalid_time", Path: path, Detail: path + ": want Unix milliseconds"}
+		}
+	}
 	var err error
 	if d.ExpectEvery, err = expectation(d.ExpectEvery); err != nil || !c.who.bounded() {
 		return d, err
@@ -170,7 +175,8 @@ func (c *call) lines() ([][]byte, error) {
 		return nil, bodyError(err)
 	}
 	_ = limits.SetReadDeadline(time.Time{})
-	if t, _, _ := strings.Cut(c.Header.Get("Content-Type"), ";"); t != "" && t != ndjson && !isJSON(t) {
+	t, _, _ := strings.Cut(c.Header.Get("Content-Type"), ";")
+	if t = strings.ToLower(strings.TrimSpace(t)); t != "" && t != ndjson && !isJSON(t) {
 		return nil, &Invalid{Code: "unsupported_media_type", Detail: fmt.Sprintf("the body is %q, want %s", t, ndjson), Status: http.StatusUnsupportedMediaType}
 	}
 	lines := bytes.Split(bytes.TrimRight(data, "\n"), []byte("\n"))

@@ -119,18 +119,31 @@ func TestImportTellsEachLine(t *testing.T) {
 		`{"id":"pump-7","labels":{"site":"plant-7"}}`,
 		`{"id":"e","labels":{"x":"1"},"labels":{"x":"2"}}`,
 		`{"id":"f","expect_every":"5 minutes"}`,
+		`{"id":"g","created":-1}`,
+		`{"id":"h","tokens_not_before":-1}`,
 	}, "\n") + "\n"
 	h.call(admin, "POST", "/api/v1/import/devices", body).want(200).into(&rep)
-	if rep.Lines != 9 || rep.Created != 1 || rep.Updated != 1 || rep.Failed != 7 {
+	if rep.Lines != 11 || rep.Created != 1 || rep.Updated != 1 || rep.Failed != 9 {
 		t.Fatalf("%+v", rep)
 	}
-	want := []string{"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key", "9 e duplicate_field labels", "10 f invalid_duration expect_every"}
+	want := []string{
+		"3 b unknown_field colour", "4 a b invalid_id id", "5  invalid_json ", "6 c invalid_label labels.a b", "7 d invalid_key keys[0].public_key",
+		"9 e duplicate_field labels", "10 f invalid_duration expect_every", "11 g invalid_time created", "12 h invalid_time tokens_not_before",
+	}
 	for i, e := range rep.Errors {
 		if got := fmt.Sprintf("%d %s %s %s", e.Line, e.ID, e.Code, e.Path); i >= len(want) || got != want[i] || e.Detail == "" {
 			t.Errorf("%q, %q", got, e.Detail)
 		}
 	}
 	h.call(admin, "POST", "/api/v1/import/devices", strings.Repeat("{}\n", api.MaxImportLines+1)).refused(400, "too_many_lines")
+	as := func(kind string) *answer {
+		return h.send("POST", "/api/v1/import/devices", `{"id":"z"}`, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+admin)
+			r.Header.Set("Content-Type", kind)
+		})
+	}
+	as("Application/X-NDJSON ; charset=utf-8").want(200) // upper and lower case are one [RFC9110 8.3.1]
+	as("text/csv").refused(415, "unsupported_media_type")
 	// Who is bound to a part of the fleet imports into that part only, and exports only that.
 	bound := h.operator("bound", api.Admin, "site=plant-7")
 	h.call(bound, "POST", "/api/v1/import/devices", strings.Join([]string{

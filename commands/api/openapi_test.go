@@ -207,6 +207,34 @@ func TestPartsThatAreNotThereAreNotInTheDocument(t *testing.T) {
 	}
 }
 
+// strays are the keys without a value. YAML makes one of what follows a comma in a text without quotes, and the rest of the
+// text is lost.
+func strays(at string, v any) (out []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, child := range v {
+			out = append(out, strays(at+"/"+key, child)...)
+		}
+	case []any:
+		for i, child := range v {
+			out = append(out, strays(at+"/"+strconv.Itoa(i), child)...)
+		}
+	case nil:
+		out = append(out, at)
+	}
+	return out
+}
+
+func TestDocumentHasNoStrayKeys(t *testing.T) {
+	h := start(t)
+	for _, at := range strays("", document(t, h.api)) {
+		t.Errorf("%s has no value: put the text into quotes", at)
+	}
+	if got := strays("", map[string]any{"a": []any{map[string]any{"b c": nil, "d": "e"}}}); len(got) != 1 || got[0] != "/a/0/b c" {
+		t.Errorf("found %q", got)
+	}
+}
+
 func TestEverySchemaCompiles(t *testing.T) {
 	h := start(t)
 	for name := range h.shapes.doc["components"].(map[string]any)["schemas"].(map[string]any) {

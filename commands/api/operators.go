@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,10 +38,16 @@ func (a *API) listOperators() []Operator {
 	return out
 }
 
+// ownActors are the actors of records that no operator caused.
+var ownActors = []string{"hub", unknownActor}
+
 // addOperator makes a record.
 func (a *API) addOperator(ctx context.Context, op Operator) (Operator, error) {
 	if err := errors.Join(checkName(op.Name), checkRole(op.Role)); err != nil {
 		return Operator{}, err
+	}
+	if slices.Contains(ownActors, op.Name) {
+		return Operator{}, &Invalid{Code: "invalid_name", Path: "name", Detail: "the audit log calls the hub's own doings and strangers " + strings.Join(ownActors, " and ") + ": choose another name"}
 	}
 	if err := checkSelector(&op.Selector); err != nil {
 		return Operator{}, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -66,8 +67,22 @@ func duration(path, s string) (time.Duration, error) {
 	return d, nil
 }
 
+// What has a time lies between these, which Unix nanoseconds can say. Other times of a request mean the nearer of them.
+var earliest, latest = time.Unix(0, math.MinInt64).UTC().AddDate(1, 0, 0), time.Unix(0, math.MaxInt64).UTC().AddDate(-1, 0, 0)
+
 // instant reads now, -1h, Unix milliseconds, or RFC 3339.
 func instant(path, s string, now time.Time) (time.Time, error) {
+	t, err := anyInstant(path, s, now)
+	switch {
+	case t.Before(earliest):
+		t = earliest
+	case t.After(latest):
+		t = latest
+	}
+	return t, err
+}
+
+func anyInstant(path, s string, now time.Time) (time.Time, error) {
 	if s == "now" {
 		return now, nil
 	}
@@ -95,7 +110,7 @@ func selectorOf(q url.Values) (selector.Selector, error) {
 
 // label bounds, as a device record may have them.
 const (
-	maxLabels     = 64
+	maxLabels     = 32
 	maxLabelKey   = 64
 	maxLabelValue = 256
 )

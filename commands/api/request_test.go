@@ -39,7 +39,7 @@ func TestBadBodies(t *testing.T) {
 		"bad label value":     {"POST", "/devices", `{"id":"a","labels":{"a":"1\n2"}}`, "invalid_label", "labels.a", 400},
 		"key without kid":     {"POST", "/devices", `{"id":"a","keys":[{"public_key":"x"}]}`, "invalid_key", "keys[0].kid", 400},
 		"key with both":       {"POST", "/devices/pump-7/keys", `{"kid":"a","public_key":"x","jwk":{}}`, "invalid_key", "public_key", 400},
-		"device exists":       {"POST", "/devices", `{"id":"pump-7"}`, "device_exists", "", 409},
+		"device exists":       {"POST", "/devices", `{"id":"pump-7"}`, "device_exists", "id", 409},
 		"key not there":       {"DELETE", "/devices/pump-7/keys/k9", ``, "key_not_found", "", 404},
 		"device not there":    {"GET", "/devices/none", ``, "device_not_found", "", 404},
 		"id that none has":    {"GET", "/devices/a%2Fb", ``, "device_not_found", "", 404},
@@ -50,11 +50,13 @@ func TestBadBodies(t *testing.T) {
 		"operator role":       {"POST", "/operators", `{"name":"x","role":"root"}`, "invalid_role", "role", 400},
 		"operator name":       {"POST", "/operators", `{"name":"../x","role":"viewer"}`, "invalid_name", "name", 400},
 		"operator selector":   {"POST", "/operators", `{"name":"x","role":"viewer","selector":"=x"}`, "invalid_selector", "selector", 400},
-		"operator exists":     {"POST", "/operators", `{"name":"admin","role":"viewer"}`, "operator_exists", "", 409},
+		"operator exists":     {"POST", "/operators", `{"name":"admin","role":"viewer"}`, "operator_exists", "name", 409},
 		"operator not there":  {"DELETE", "/operators/none", ``, "operator_not_found", "", 404},
 		"command name":        {"POST", "/devices/pump-7/commands", `{}`, "invalid_command", "name", 400},
 		"command params":      {"POST", "/devices/pump-7/commands", `{"name":"x","params":[1]}`, "invalid_type", "params", 400},
 		"command ttl":         {"POST", "/devices/pump-7/commands", `{"name":"x","ttl":"-1s"}`, "invalid_duration", "ttl", 400},
+		"ttl without unit":    {"POST", "/devices/pump-7/commands", `{"name":"x","ttl":3600}`, "invalid_type", "ttl", 400},
+		"ttl is an object":    {"POST", "/jobs", `{"selector":"a","command":{"name":"x","ttl":{"h":1}}}`, "invalid_type", "command.ttl", 400},
 		"command timeout":     {"POST", "/devices/pump-7/commands", `{"name":"x","timeout":"0s"}`, "invalid_duration", "timeout", 400},
 		"wait too long":       {"POST", "/devices/pump-7/commands?wait=301s", `{"name":"x"}`, "invalid_parameter", "wait", 400},
 		"patch type":          {"PATCH", "/devices/pump-7", `{"disabled":"yes"}`, "invalid_type", "disabled", 400},
@@ -79,7 +81,16 @@ func TestBadBodies(t *testing.T) {
 		"fn":                  {"GET", "/devices/pump-7/telemetry?every=1m&fn=drop", ``, "invalid_parameter", "fn", 400},
 		"fn alone":            {"GET", "/devices/pump-7/telemetry?fn=mean", ``, "invalid_parameter", "every", 400},
 		"measurement":         {"GET", "/devices/pump-7/telemetry?measurement=a%22b", ``, "invalid_parameter", "measurement", 400},
-		"audit cursor":        {"GET", "/audit?cursor=zzzzzz", ``, "invalid_cursor", "", 400},
+		"audit cursor":        {"GET", "/audit?cursor=zzzzzz", ``, "invalid_cursor", "cursor", 400},
+		"no patch":            {"PATCH", "/devices/pump-7", `null`, "invalid_type", "", 400},
+		"no operator patch":   {"PATCH", "/operators/admin", `null`, "invalid_type", "", 400},
+		"operator is the hub": {"POST", "/operators", `{"name":"hub","role":"viewer"}`, "invalid_name", "name", 400},
+		"operator is nobody":  {"POST", "/operators", `{"name":"unknown","role":"viewer"}`, "invalid_name", "name", 400},
+		"commands of no id":   {"GET", "/commands?device=a%20b", ``, "invalid_parameter", "device", 400},
+		"replay of no id":     {"POST", "/deadletters/replay", `{"device":"a b"}`, "invalid_id", "device", 400},
+		"replay of null":      {"POST", "/deadletters/replay", `{"ids":[7,null]}`, "invalid_request", "ids[1]", 400},
+		"replay of 0":         {"POST", "/deadletters/replay", `{"ids":[0]}`, "invalid_request", "ids[0]", 400},
+		"lease for no time":   {"POST", "/devices/pump-7/lease", `{"ttl":"0"}`, "invalid_duration", "ttl", 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h.t = t
@@ -120,8 +131,8 @@ func TestRefusalsOfCommands(t *testing.T) {
 		got := h.call(admin, "POST", "/api/v1/devices/pump-7/commands", object{"name": name}).refused(want.status, want.code)
 		switch name {
 		case "misfit":
-			if got.field("path") != "params.steps[2]" {
-				t.Errorf("path %q", got.field("path"))
+			if got.field("path") != "params.steps[2]" || got.field("detail") != "params.steps[2]: want a number" {
+				t.Errorf("path %q, detail %q", got.field("path"), got.field("detail"))
 			}
 		case "full":
 			if got.header.Get("Retry-After") == "" {
@@ -150,6 +161,14 @@ func TestCommandIsPassedOn(t *testing.T) {
 	if n.Device != "pump-7" || n.Name != "start" || string(n.Params) != `{"n":1}` || n.Actor != "olga" || n.IdempotencyKey != "key-1" ||
 		n.TTL == nil || *n.TTL != 0 || n.Timeout != 5*time.Second {
 		t.Errorf("asked %+v", n)
+	}
+	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start", "ttl": 0}).want(202)
+	if n := h.orders.last(); n.TTL == nil || *n.TTL != 0 {
+		t.Errorf("the number 0: %+v", n)
+	}
+	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start", "ttl": nil}).want(202)
+	if n := h.orders.last(); n.TTL != nil {
+		t.Errorf("null: %+v", n)
 	}
 	h.call(token, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start"}).want(202)
 	if n := h.orders.last(); n.TTL != nil || n.Timeout != 0 || n.IdempotencyKey != "" {
@@ -304,4 +323,36 @@ func TestHistory(t *testing.T) {
 		t.Errorf("asked %+v", q)
 	}
 	h.call(admin, "GET", "/api/v1/devices/none/telemetry", nil).refused(404, "device_not_found")
+}
+
+// TestZeroIsTold: "must not be negative" is no help to who wrote 0.
+func TestZeroIsTold(t *testing.T) {
+	h := start(t)
+	h.call(h.admin(), "POST", "/api/v1/devices/pump-7/commands", object{"name": "x", "timeout": "0"}).refused(400, "invalid_duration").names("timeout must be above 0")
+	h.call(h.admin(), "POST", "/api/v1/devices/pump-7/commands", object{"name": "x", "ttl": "-1s"}).refused(400, "invalid_duration").names("ttl must not be negative")
+}
+
+// TestHistoryOfTimesThatNoStoreHas: the end of all time is as good a way to say "up to now" as any.
+func TestHistoryOfTimesThatNoStoreHas(t *testing.T) {
+	h := start(t)
+	for _, span := range []string{"from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z", "from=0&to=9223372036854775807"} {
+		h.call(h.admin(), "GET", "/api/v1/devices/pump-7/telemetry?"+span, nil).want(200)
+		q := h.rest.query
+		if from, to := q.From.UnixNano(), q.To.UnixNano(); !time.Unix(0, from).Equal(q.From) || !time.Unix(0, to).Equal(q.To) || from > 0 || to < time.Now().UnixNano() {
+			t.Errorf("%s: asked from %s to %s", span, q.From, q.To)
+		}
+	}
+}
+
+// TestNoBodyInChunks: who sends no body may not know its length before [RFC9112 7.1].
+func TestNoBodyInChunks(t *testing.T) {
+	h := start(t)
+	post := func(path string) *answer {
+		return h.send("POST", path, nil, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+h.admin())
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader("")), -1
+		})
+	}
+	post("/api/v1/devices/pump-7/tokens").want(201)
+	post("/api/v1/devices").refused(400, "invalid_json")
 }

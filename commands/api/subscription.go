@@ -55,6 +55,7 @@ func parseSubscription(data []byte) (*subscription, error) {
 		s.kinds = usualKinds
 		return s, nil
 	}
+	s.kinds = []Kind{} // none is an empty list, also to the viewer
 	for i, k := range req.Subscribe.Events {
 		if !slices.Contains(Kinds, k) {
 			return nil, &Invalid{Path: fmt.Sprintf("subscribe.events[%d]", i), Detail: fmt.Sprintf("%q is not one of presence, telemetry, command, state, trace", k)}

@@ -252,7 +252,11 @@ func (v *viewer) take(data []byte) {
 		return
 	}
 	doc, _ := toProblem(err)
-	v.tell(map[string]any{"event": "error", "code": doc.Code, "message": doc.Detail, "path": doc.Path})
+	said := map[string]any{"event": "error", "code": doc.Code, "message": doc.Detail}
+	if doc.Path != "" {
+		said["path"] = doc.Path
+	}
+	v.tell(said)
 }
 
 func (v *viewer) tell(frame map[string]any) {

@@ -633,6 +633,9 @@ func TestEnrollmentWithoutAudit(t *testing.T) {
 
 func TestNewEnrollmentsAreChecked(t *testing.T) {
 	n := startNode(t, openBus(t))
+	places := map[string]string{
+		"no devices": "max_devices", "too many devices": "max_devices", "no time": "ttl", "too long": "ttl", "prefix": "prefix", "label": "labels.a b",
+	}
 	for name, e := range map[string]enroll.New{
 		"no devices":       {TTL: time.Hour},
 		"too many devices": {TTL: time.Hour, MaxDevices: 100_001},
@@ -641,7 +644,8 @@ func TestNewEnrollmentsAreChecked(t *testing.T) {
 		"prefix":           {MaxDevices: 1, TTL: time.Hour, Prefix: "a.*"},
 		"label":            {MaxDevices: 1, TTL: time.Hour, Labels: map[string]string{"a b": "c"}},
 	} {
-		if _, _, err := n.enrolls.Create(t.Context(), e); !errors.Is(err, devices.ErrInvalid) {
+		_, _, err := n.enrolls.Create(t.Context(), e)
+		if f := (*devices.Fault)(nil); !errors.As(err, &f) || f.Path != places[name] || !errors.Is(err, devices.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

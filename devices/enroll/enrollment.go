@@ -86,11 +86,11 @@ type New struct {
 func newEnrollment(n New, now time.Time) (*Enrollment, string, error) {
 	switch {
 	case n.MaxDevices < 1 || n.MaxDevices > MaxDevices:
-		return nil, "", fmt.Errorf("%w: max_devices is %d, want 1 to %d", devices.ErrInvalid, n.MaxDevices, MaxDevices)
+		return nil, "", &devices.Fault{Path: "max_devices", Detail: fmt.Sprintf("max_devices is %d, want 1 to %d", n.MaxDevices, MaxDevices)}
 	case n.TTL < MinTTL || n.TTL > MaxTTL:
-		return nil, "", fmt.Errorf("%w: ttl is %s, want %s to %s", devices.ErrInvalid, n.TTL, MinTTL, MaxTTL)
+		return nil, "", &devices.Fault{Path: "ttl", Detail: fmt.Sprintf("ttl is %s, want %s to %s", n.TTL, MinTTL, MaxTTL)}
 	case n.Prefix != "" && wire.CheckID(n.Prefix) != nil:
-		return nil, "", fmt.Errorf("%w: prefix: no device id can begin so: %w", devices.ErrInvalid, wire.CheckID(n.Prefix))
+		return nil, "", &devices.Fault{Path: "prefix", Detail: "prefix: no device id can begin so: " + wire.CheckID(n.Prefix).Error()}
 	}
 	if err := devices.CheckLabels(n.Labels); err != nil {
 		return nil, "", err

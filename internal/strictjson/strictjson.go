@@ -114,7 +114,8 @@ func (w *walker) value(t reflect.Type, path string, depth int) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if !reflect.PointerTo(t).Implements(unmarshaler) && !fits(tok, t) {
+	nothing := tok == nil && depth == 0 && t.Kind() == reflect.Struct // null may stand for a part that is left out, not for all
+	if nothing || !reflect.PointerTo(t).Implements(unmarshaler) && !fits(tok, t) {
 		return wrongType(tok, t, path)
 	}
 	switch tok {
@@ -148,6 +149,8 @@ func fits(tok json.Token, t reflect.Type) bool {
 func wrongType(tok json.Token, t reflect.Type, path string) error {
 	is, want := "", name(t)
 	switch v := tok.(type) {
+	case nil:
+		is = "null"
 	case string:
 		is = "a string"
 	case bool:

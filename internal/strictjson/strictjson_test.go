@@ -47,6 +47,7 @@ func TestDecode(t *testing.T) {
 		{`{"name":7}`, strictjson.WrongType, "name", strictjson.WrongType, "name is a number, want a string"},
 		{`{"parts":{}}`, strictjson.WrongType, "parts", strictjson.WrongType, "want an array"},
 		{`{"tags":[]}`, strictjson.WrongType, "tags", strictjson.WrongType, "want an object"},
+		{`null`, strictjson.WrongType, "", strictjson.WrongType, "the whole is null, want an object"},
 		{`[]`, strictjson.WrongType, "", strictjson.WrongType, "the whole is an array, want an object"},
 		{`{"name":"a"`, strictjson.Malformed, "", strictjson.Malformed, "ends too early"},
 		{``, strictjson.Malformed, "", strictjson.Malformed, "ends too early"},
