@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -49,6 +50,9 @@ func Hasty(h *Handler, d time.Duration) *Uplink {
 	u.bodyWait = d
 	return u
 }
+
+// KeepAll stores when the devices were last seen, as is done of one part of them each second.
+func (p *Presence) KeepAll(ctx context.Context) error { return p.keepAll(ctx) }
 
 // Clocked reports whether the registry's clock has come to t: it is read a few times a second.
 func (r *Registry) Clocked(t time.Time) bool { return r.clock.Load() >= int64(t.Sub(r.started)) }

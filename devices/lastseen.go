@@ -28,6 +28,7 @@ type seenValue struct {
 	Address string `json:"a,omitempty"`
 	Point   int64  `json:"p,omitempty"` // when telemetry last came, of those that are expected to send some
 	Silent  bool   `json:"s,omitempty"`
+	Online  bool   `json:"o,omitempty"` // still then: what ended that, if not the hub's own end, nobody saw
 }
 
 // keep stores last seen times, one shard after another, so that they survive a restart. A crash loses at most one round.
@@ -77,7 +78,7 @@ func (p *Presence) keepShard(ctx context.Context, i int) error {
 			}
 		}
 		if e.online {
-			v.Seen, live = now, true
+			v.Seen, v.Online, live = now, true, true
 		}
 		seen[device] = v
 	}
@@ -146,6 +147,9 @@ func (p *Presence) remember(device string, v seenValue) {
 	}
 	e.seen, e.since, e.cause, e.link, e.epoch, e.node = v.Seen, v.Seen, v.Cause, v.Link, max(e.epoch, v.Epoch), p.opts.Node
 	e.address = v.Address
+	if v.Online {
+		e.cause = causeRestart
+	}
 	if x := s.expected[device]; x != nil {
 		x.point, x.silent = max(x.point, v.Point), v.Silent
 	}

@@ -130,6 +130,29 @@ func TestLastSeenSurvivesARestart(t *testing.T) {
 	}
 }
 
+// TestHubThatWasKilled loses its bus before it can say that its devices went.
+func TestHubThatWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	b := openBus(t, dir)
+	h := startHub(t, func(o *options) { o.bus = b })
+	h.connect(h.device("pump-7"))
+	before := h.presence.State("pump-7")
+	if err := h.presence.KeepAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = h.stop() // it cannot store how it ends
+	b = openBus(t, dir)
+	t.Cleanup(func() { b.Close() })
+	h = startHub(t, func(o *options) { o.bus = b })
+	after := h.presence.State("pump-7")
+	if after.Status != devices.Offline || after.Cause != "node_restarted" || after.LastSeen.Before(before.Since) {
+		t.Fatalf("%+v after the restart, %+v before", after, before)
+	}
+}
+
 func TestBridgedDevicesArePresent(t *testing.T) {
 	h := startHub(t)
 	h.device("plug-1")
