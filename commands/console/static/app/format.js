@@ -93,6 +93,6 @@ const causes = {
   timeout: 'no answer to the heartbeat', replaced: 'a newer session took over', closed: 'the device closed the link',
   draining: 'the node was drained', token_expired: 'its token expired', revoked: 'its token was revoked', disabled: 'it was disabled',
   lost: 'the link broke', slow: 'it read too slowly', protocol_error: 'it broke the protocol', over_quota: 'it sent more than it may',
-  connected: 'the hub stopped while it was on line, and it is not back',
+  node_restarted: 'the hub stopped while it was on line, and it is not back',
 };
 export function cause(text) { return causes[text] ?? String(text).replaceAll('_', ' '); }

@@ -95,7 +95,7 @@ check('numbers, names and causes can be told apart', async (bench) => {
   wantEqual(ticks.slice(-2), ['20.5', '0'], 'small ones');
   wantEqual(await module(page, 'format.js', '({ value }) => [1763832000, 123456789012, 3, 1e300].map(value)'), ['1,763,832,000', '123,456,789,012', '3', '1.000e+300'], 'values');
   wantEqual(await module(page, 'fleet.js', '({ measured }) => measured({ last: { "t.f10": 1, "t.f9": 1, "command.x": 1 } })'), ['t.f9', 't.f10'], 'order of fields');
-  wantEqual(await module(page, 'format.js', '({ cause }) => [cause("connected").includes("hub stopped"), cause("token_expired"), cause("some_thing")]'), [true, 'its token expired', 'some thing'], 'causes');
+  wantEqual(await module(page, 'format.js', '({ cause }) => [cause("node_restarted").includes("hub stopped"), cause("token_expired"), cause("some_thing")]'), [true, 'its token expired', 'some thing'], 'causes');
 });
 
 check('a chart of days says of which day a value is', async (bench) => {
