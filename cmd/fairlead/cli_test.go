@@ -242,7 +242,7 @@ func TestUnknownCommands(t *testing.T) {
 		{"devices", "disabel", "pump-7"},
 		{"devices", "keys", "list", "pump-7"},
 		{"operators", "delete", "ann"},
-		{"bridge", "scan"},
+		{"bridge", "skan"},
 		{"influx", "nothing"},
 		{"config", "chek"},
 		{"devices", "-o", "json", "disabel", "pump-7"},
