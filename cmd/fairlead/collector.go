@@ -13,8 +13,9 @@ import (
 // The room that garbage has.
 const (
 	// garbageBytes may pile up before it is collected. The runtime alone would collect once as much is garbage as is alive:
-	// of a small hub some 20 MB, so several times a second under load, and each time acks and commands wait.
-	garbageBytes = 128 << 20
+	// of a small hub some 20 MB, so several times a second under load, and each time acks and commands wait. Twice as much
+	// brings nothing more, and what stays, as sessions do, is then scattered among what went.
+	garbageBytes = 64 << 20
 	// garbageShare bounds that on a small machine: one part of so many of its memory.
 	garbageShare = 32
 	// garbageLeast and garbageMost bound the runtime's GOGC, per cent of what is alive: it begins with 100.
