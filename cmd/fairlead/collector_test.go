@@ -35,12 +35,12 @@ func TestGarbageRoom(t *testing.T) {
 		files map[string]string
 		want  uint64
 	}{
-		{"nothing is known", nil, 128 << 20},
-		{"a large machine", map[string]string{machine: "MemTotal:       24588708 kB\nMemFree: 1 kB\n", v2: "max\n"}, 128 << 20},
+		{"nothing is known", nil, 64 << 20},
+		{"a large machine", map[string]string{machine: "MemTotal:       24588708 kB\nMemFree: 1 kB\n", v2: "max\n"}, 64 << 20},
 		{"a board of 1 GiB", map[string]string{machine: "MemTotal:        1048576 kB\n"}, 32 << 20},
 		{"a container of 512 MiB", map[string]string{machine: "MemTotal: 24588708 kB\n", v2: "536870912\n"}, 16 << 20},
 		{"the same, an older kernel", map[string]string{machine: "MemTotal: 24588708 kB\n", v1: "536870912\n"}, 16 << 20},
-		{"no limit, an older kernel", map[string]string{v1: "9223372036854771712\n"}, 128 << 20},
+		{"no limit, an older kernel", map[string]string{v1: "9223372036854771712\n"}, 64 << 20},
 	} {
 		got := garbageRoom(func(name string) ([]byte, error) {
 			if text, ok := tt.files[name]; ok {
