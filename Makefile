@@ -1,8 +1,9 @@
 # run: a hub with a simulated fleet. check: all that must hold before a change lands; it installs what it needs.
-# chaos, fuzz and bench: the longer proofs, a short round of each is in check.
+# chaos, fuzz and bench: the longer proofs, a short round of each is in check. influxdb2: what of the tests can be held against a
+# real InfluxDB 2, which takes ten minutes to build.
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build setup fmt lint test chaos fuzz bench check
+.PHONY: run build setup fmt lint test short chaos influxdb2 fuzz bench check
 
 run:
 	go run ./cmd/fairlead demo
@@ -38,6 +39,13 @@ bench: setup
 
 chaos: setup
 	go test -tags chaos -timeout 120m -v -run 'Chaos|PowerCut|Kill|History|Forgetful' ./...
+
+influxdb2: setup
+	.ci/influxdb2
+	go vet -tags influxdb2 ./...
+	go test -tags influxdb2 -race -timeout 20m ./internal/influxtest ./ingest
+	go test -tags influxdb2 -race -timeout 20m -run InfluxDB2 ./ingest/influx
+	go test -tags influxdb2 -race -timeout 20m -v -run 'WholePath|Chaos|Kill' ./cmd/fairlead
 
 fuzz:
 	.ci/fuzz 60s

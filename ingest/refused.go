@@ -56,11 +56,13 @@ func partial(err error) (why drop, dropped int) {
 	if !ok || at < 0 {
 		return notDropped, 0
 	}
-	dropped, bad := strconv.Atoi(text[at+len(" dropped="):])
+	count, _, _ := strings.Cut(text[at+len(" dropped="):], " for database: ") // 2.x names it behind points that are too old
+	dropped, bad := strconv.Atoi(count)
 	switch {
 	case bad != nil || dropped <= 0:
 		return notDropped, 0
-	case strings.HasPrefix(text, "points beyond retention policy "):
+	case strings.HasPrefix(text, "points beyond retention policy "), // 1.8, and 2.x:
+		strings.HasPrefix(text, "dropped ") && strings.Contains(text, " points outside retention policy "):
 		return tooOld, dropped
 	case strings.HasPrefix(text, "field type conflict: "):
 		return wrongType, dropped

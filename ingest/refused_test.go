@@ -55,9 +55,8 @@ func realStore(t *testing.T, inside bool, keep time.Duration) (store *influx.Sto
 		})
 		c.URL, c.Token = s.URL(), "secret"
 	} else {
-		s := influxtest.Start(t)
-		s.MustQuery(fmt.Sprintf(`ALTER RETENTION POLICY "autogen" ON "telemetry" DURATION %dh SHARD DURATION 1h`, int(keep.Hours())))
-		c.URL = s.URL
+		s := influxtest.Start(t, influxtest.Options{Retention: keep})
+		c.URL, c.Token = s.URL, configs.Secret(s.Token)
 	}
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	store = influx.New(c)

@@ -20,18 +20,19 @@ import (
 
 // hubSpec is the hub that a benchmark or a test wants.
 type hubSpec struct {
-	Dir       string `json:"dir"`
-	Listen    string `json:"listen"`
-	InfluxURL string `json:"influx_url"` // empty: the embedded store
-	TLS       bool   `json:"tls"`
-	Unsynced  bool   `json:"unsynced"` // the negative control
-	Devices   int    `json:"devices"`  // to provision
-	Prefix    string `json:"prefix"`
-	OwnKeys   bool   `json:"own_keys"` // each device signs its own tokens, ES256
-	Node      string `json:"node"`
-	LogBytes  int64  `json:"log_bytes"`
-	MinFree   int64  `json:"min_free"`
-	Profile   string `json:"profile"` // where the processor profile goes, or empty
+	Dir         string `json:"dir"`
+	Listen      string `json:"listen"`
+	InfluxURL   string `json:"influx_url"` // empty: the embedded store
+	InfluxToken string `json:"influx_token"`
+	TLS         bool   `json:"tls"`
+	Unsynced    bool   `json:"unsynced"` // the negative control
+	Devices     int    `json:"devices"`  // to provision
+	Prefix      string `json:"prefix"`
+	OwnKeys     bool   `json:"own_keys"` // each device signs its own tokens, ES256
+	Node        string `json:"node"`
+	LogBytes    int64  `json:"log_bytes"`
+	MinFree     int64  `json:"min_free"`
+	Profile     string `json:"profile"` // where the processor profile goes, or empty
 
 	NATS    []string `json:"nats"`     // servers of a bus that several hubs share; empty: embedded
 	KeysDir string   `json:"keys_dir"` // of several hubs; empty: the hub's own
@@ -63,7 +64,7 @@ func (s hubSpec) config() configs.Config {
 	if !s.TLS {
 		cfg.TLS.Mode = configs.TLSOff
 	}
-	cfg.Influx.URL, cfg.Influx.EmbeddedListen = s.InfluxURL, "127.0.0.1:0"
+	cfg.Influx.URL, cfg.Influx.Token, cfg.Influx.EmbeddedListen = s.InfluxURL, configs.Secret(s.InfluxToken), "127.0.0.1:0"
 	cfg.Ingest.Sync = !s.Unsynced
 	if s.LogBytes > 0 {
 		cfg.Ingest.LogBytes = s.LogBytes

@@ -68,7 +68,7 @@ func (o outage) run(t *testing.T) {
 	db := influxtest.Start(t)
 	takes := directRate(t, db)
 	var proxy *faulty
-	want := hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, Devices: chaosDevices}
+	want := hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, InfluxToken: db.Token, Devices: chaosDevices}
 	if o.proxied {
 		proxy = startFaulty(t, db.URL)
 		want.InfluxURL = proxy.URL

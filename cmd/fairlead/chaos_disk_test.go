@@ -35,7 +35,7 @@ func TestChaosFullDiskSlowsAndHeals(t *testing.T) {
 			defer unmount(t, disk)
 			db := influxtest.Start(t)
 			hub, up := startHubPart(t, hubWanted{
-				Dir: filepath.Join(disk, "data"), InfluxURL: db.URL, Devices: chaosDevices, MinFree: tt.minFree,
+				Dir: filepath.Join(disk, "data"), InfluxURL: db.URL, InfluxToken: db.Token, Devices: chaosDevices, MinFree: tt.minFree,
 			})
 			defer hub.kill()
 			var l ledger

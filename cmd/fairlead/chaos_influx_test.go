@@ -116,7 +116,7 @@ func TestChaosInfluxFaultsLoseNothing(t *testing.T) {
 	t.Parallel()
 	db := influxtest.Start(t)
 	proxy := startFaulty(t, db.URL)
-	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: proxy.URL, Devices: chaosDevices})
+	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: proxy.URL, InfluxToken: db.Token, Devices: chaosDevices})
 	query := func(q string) ([]influxtest.Series, error) { return db.Query(context.Background(), q) }
 	var l ledger
 	for _, tt := range []struct {
@@ -154,7 +154,7 @@ func TestChaosInfluxFaultsLoseNothing(t *testing.T) {
 func TestChaosBadPointsAreSetAside(t *testing.T) {
 	const frames, points = 20, 1000
 	db := influxtest.Start(t)
-	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, Devices: 1})
+	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, InfluxToken: db.Token, Devices: 1})
 	at := time.Now().Add(-time.Hour).UnixMilli()
 	if code, body, err := db.Write(t.Context(), fmt.Sprintf(`telemetry,device=other odd="text" %d`, at*1e6)); err != nil || code != http.StatusNoContent {
 		t.Fatalf("%d %s %v", code, body, err)

@@ -21,7 +21,7 @@ func everlasting() load.Spec {
 // TestKilledHubKeepsAllAcknowledged kills the hub under load again and again, and asks InfluxDB in the end.
 func TestKilledHubKeepsAllAcknowledged(t *testing.T) {
 	db := influxtest.Start(t)
-	want := hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, Devices: chaosDevices}
+	want := hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, InfluxToken: db.Token, Devices: chaosDevices}
 	var l ledger
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed=%d", seed)

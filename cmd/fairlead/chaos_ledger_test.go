@@ -19,12 +19,13 @@ import (
 
 // hubWanted and hubUp are what the part "hub" of the bench is told and answers.
 type hubWanted struct {
-	Dir       string `json:"dir"`
-	InfluxURL string `json:"influx_url"`
-	Unsynced  bool   `json:"unsynced"`
-	Devices   int    `json:"devices"`
-	LogBytes  int64  `json:"log_bytes"`
-	MinFree   int64  `json:"min_free"`
+	Dir         string `json:"dir"`
+	InfluxURL   string `json:"influx_url"`
+	InfluxToken string `json:"influx_token"`
+	Unsynced    bool   `json:"unsynced"`
+	Devices     int    `json:"devices"`
+	LogBytes    int64  `json:"log_bytes"`
+	MinFree     int64  `json:"min_free"`
 }
 
 type hubUp struct {

@@ -89,7 +89,7 @@ func (s *Store) Hint(err error) string {
 		return fmt.Sprintf("bucket %q or organization %q is not there, or the token may not see it; influx.bucket, influx.org", s.bucket, s.org)
 	}
 	if query != nil && flavor == configs.FlavorInflux2 {
-		return "InfluxQL needs a DBRP mapping: influx v1 dbrp create --db " + s.bucket + " --rp autogen --bucket-id ... --default"
+		return fmt.Sprintf("history wants a token that may read bucket %q, and of an InfluxDB too old to map buckets itself: influx v1 dbrp create", s.bucket)
 	}
 	return ""
 }

@@ -158,10 +158,10 @@ func TestBucketIsMade(t *testing.T) {
 		"/api/v2/orgs": reply(`{"orgs":[{"id":"00f1","name":"fairlead"}]}`),
 		"GET /api/v2/buckets": func(w http.ResponseWriter, _ *http.Request) {
 			if len(made) > 0 {
-				_, _ = w.Write([]byte(`{"buckets":[{"name":"telemetry"}]}`))
+				_, _ = w.Write([]byte(`{"buckets":[{"name":"telemetry","retentionRules":[{"type":"expire","everySeconds":86400}]}]}`))
 				return
 			}
-			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"buckets":[]}`))
 		},
 		"POST /api/v2/buckets": func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)

@@ -2,6 +2,7 @@ package influx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, er
 	case configs.FlavorInflux1:
 		found.Note, err = s.makeDatabase(ctx, retention)
 	case configs.FlavorInflux2:
-		err = s.makeBucket(ctx, retention)
+		found.Note, err = s.makeBucket(ctx, retention)
 	}
 	if errors.Is(err, errForbidden) {
 		found.Note = "the bucket could not be made: " + err.Error()
@@ -64,9 +65,14 @@ func (s *Store) makeDatabase(ctx context.Context, retention time.Duration) (note
 		return "", err
 	}
 	if retention > 0 && kept != retention {
-		note = fmt.Sprintf("the bucket %s is there already and keeps points for %s (0s: for ever); influx.retention does not change it", s.bucket, kept)
+		note = s.keptOtherwise(kept)
 	}
 	return note, nil
+}
+
+// keptOtherwise is what an operator is told about a bucket that is there, and keeps points for another time than was asked for.
+func (s *Store) keptOtherwise(kept time.Duration) string {
+	return fmt.Sprintf("the bucket %s is there already and keeps points for %s (0s: for ever); influx.retention does not change it", s.bucket, kept)
 }
 
 // keptBy finds for how long a retention policy keeps points; without a name the default one.
@@ -87,82 +93,14 @@ func keptBy(policies []row, name string) (kept time.Duration, there bool) {
 	return 0, false
 }
 
-// makeBucket creates the bucket of an InfluxDB 2.x, unless it is there. The client library has calls for it, whose
-// errors do not tell a wrong token from one that may not make buckets.
-func (s *Store) makeBucket(ctx context.Context, retention time.Duration) error {
-	var found struct {
-		Buckets []struct{ Name string }
-	}
-	err := s.call(ctx, http.MethodGet, "/api/v2/buckets?"+url.Values{"name": {s.bucket}, "org": {s.org}}.Encode(), nil, &found)
-	if err == nil && len(found.Buckets) > 0 {
-		return nil
-	}
-	var orgs struct {
-		Orgs []struct{ ID string }
-	}
-	if err := s.call(ctx, http.MethodGet, "/api/v2/orgs?"+url.Values{"org": {s.org}}.Encode(), nil, &orgs); err != nil {
-		return fmt.Errorf("organization %q: %w", s.org, err)
-	}
-	if len(orgs.Orgs) == 0 {
-		return fmt.Errorf("organization %q: %w", s.org, &queryError{http.StatusNotFound, "not found"})
-	}
-	type rule struct {
-		Type         string `json:"type"`
-		EverySeconds int64  `json:"everySeconds"`
-	}
-	body := struct {
-		OrgID          string `json:"orgID"`
-		Name           string `json:"name"`
-		RetentionRules []rule `json:"retentionRules"`
-	}{orgs.Orgs[0].ID, s.bucket, []rule{{"expire", int64(retention.Seconds())}}}
-	if err := s.call(ctx, http.MethodPost, "/api/v2/buckets", body, nil); err != nil {
-		return fmt.Errorf("create bucket %q: %w", s.bucket, err)
-	}
-	return nil
-}
-
-// call asks InfluxDB 2's management API; body and into may be nil.
-func (s *Store) call(ctx context.Context, method, path string, body, into any) error {
-	var text io.Reader
-	if body != nil {
-		raw, err := json.Marshal(body)
-		if err != nil {
-			return fmt.Errorf("ask influx: %w", err)
-		}
-		text = bytes.NewReader(raw)
-	}
-	resp, err := s.send(ctx, method, path, "application/json", text)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
-	if err != nil {
-		return fmt.Errorf("read the answer of influx: %w", err)
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		var fault struct{ Message string }
-		if json.Unmarshal(raw, &fault) != nil || fault.Message == "" {
-			fault.Message = http.StatusText(resp.StatusCode)
-		}
-		return &queryError{resp.StatusCode, fault.Message}
-	}
-	if into == nil {
-		return nil
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("read the answer of influx: %w", err)
-	}
-	return nil
-}
-
 // result is the reply of an InfluxQL query [InfluxDB 1.8 API, /query].
 type result struct {
 	Results []struct {
 		Series []row  `json:"series"`
 		Error  string `json:"error"`
 	} `json:"results"`
-	Error string `json:"error"`
+	Error   string `json:"error"`
+	Message string `json:"message"` // InfluxDB 2.x says it here
 }
 
 type row struct {
@@ -202,14 +140,14 @@ func (s *Store) query(ctx context.Context, method, db, q string) ([]row, error) 
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return nil, &queryError{resp.StatusCode, string(bytes.TrimSpace(raw[:min(len(raw), 200)]))}
 	}
-	if resp.StatusCode >= http.StatusMultipleChoices || r.Error != "" {
-		return nil, &queryError{resp.StatusCode, r.Error}
+	if text := cmp.Or(r.Error, r.Message); resp.StatusCode >= http.StatusMultipleChoices || text != "" {
+		return nil, &queryError{resp.StatusCode, text}
 	}
 	if len(r.Results) == 0 {
 		return nil, nil
 	}
 	if e := r.Results[0].Error; e != "" {
-		return nil, fmt.Errorf("influx: %s", e)
+		return nil, &queryError{resp.StatusCode, e}
 	}
 	return r.Results[0].Series, nil
 }
@@ -220,8 +158,13 @@ type queryError struct {
 	text   string
 }
 
-// Error tells status and what the store said.
-func (e *queryError) Error() string { return fmt.Sprintf("influx answered %d: %s", e.status, e.text) }
+// Error tells status and what the store said; a statement's own error comes with 200.
+func (e *queryError) Error() string {
+	if e.status == http.StatusOK {
+		return "influx: " + e.text
+	}
+	return fmt.Sprintf("influx answered %d: %s", e.status, e.text)
+}
 
 // Is makes a 403 what the token does not allow.
 func (e *queryError) Is(target error) bool {

@@ -1,7 +1,9 @@
-// Package influxtest runs a real influxd 1.8 for the tests of every package that writes to InfluxDB or stands in for it.
+// Package influxtest runs a real influxd for the tests of every package that writes to InfluxDB or stands in for it: 1.8, or
+// with the build tag influxdb2 one of 2.x.
 package influxtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +21,7 @@ import (
 	"time"
 )
 
-// The credentials of a Server with Auth. In a v2 client they are the token "admin:fairlead-test".
+// The credentials of a Server with Auth. In a v2 client of 1.8 they are the token "admin:fairlead-test".
 const (
 	User     = "admin"
 	Password = "fairlead-test"
@@ -34,21 +36,21 @@ const (
 
 // Options change the server from an open one with the database "telemetry".
 type Options struct {
-	Auth     bool     // require User and Password
-	Database string   // made at the start; "telemetry" if empty
-	Config   []string // further lines for influxd.conf, each section whole
-	Env      []string // further environment, such as INFLUXDB_DATA_INDEX_VERSION=tsi1
+	Auth      bool          // require User and Password; 2.x always requires its Token
+	Database  string        // made at the start, in 2.x a bucket; "telemetry" if empty
+	Retention time.Duration // how long the database keeps points, in shards of an hour; 0: for ever
 }
 
 // Server is one influxd with its own directory, on loopback ports that it keeps across Restart.
 type Server struct {
 	URL      string // without a slash at its end
-	Token    string // "user:password", or "" without Auth
+	Token    string // "user:password", or "" without Auth; in 2.x one that may do all
 	Database string
 	Dir      string
 
 	tb  testing.TB
 	opt Options
+	rpc string // a second address, that 1.8 listens on
 
 	mu   sync.Mutex // guards what follows
 	cmd  *exec.Cmd
@@ -69,11 +71,7 @@ func Start(tb testing.TB, opts ...Options) *Server {
 	s := &Server{tb: tb, opt: o, Database: o.Database, Dir: tb.TempDir()}
 	tb.Cleanup(s.Kill)
 	s.startAnywhere()
-	if o.Auth {
-		s.Token = User + ":" + Password
-		s.MustQuery(fmt.Sprintf("CREATE USER %s WITH PASSWORD '%s' WITH ALL PRIVILEGES", User, Password))
-	}
-	s.MustQuery(fmt.Sprintf("CREATE DATABASE %q", o.Database))
+	s.provision()
 	return s
 }
 
@@ -83,8 +81,7 @@ func (s *Server) startAnywhere() {
 	var err error
 	for range startTries {
 		addrs := freeAddrs(s.tb, 2)
-		s.URL = "http://" + addrs[0]
-		s.configure(addrs[0], addrs[1])
+		s.URL, s.rpc = "http://"+addrs[0], addrs[1]
 		if err = s.run(); err == nil {
 			return
 		}
@@ -96,50 +93,27 @@ func (s *Server) startAnywhere() {
 	s.tb.Fatal(err)
 }
 
-// Path finds influxd in PATH or where "go install" puts it.
-func Path() (string, error) {
-	if p, err := exec.LookPath("influxd"); err == nil {
+// find finds a program in PATH or where "go install" puts it.
+func find(name, hint string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil {
 		return p, nil
 	}
 	out, err := exec.Command("go", "env", "GOPATH").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env GOPATH: %w", err)
 	}
-	p := filepath.Join(strings.TrimSpace(string(out)), "bin", "influxd")
+	p := filepath.Join(strings.TrimSpace(string(out)), "bin", name)
 	if _, err := os.Stat(p); err != nil {
-		return "", errors.New("influxd 1.8.10 is neither in PATH nor in $(go env GOPATH)/bin: make check installs it")
+		return "", fmt.Errorf("%s is neither in PATH nor in $(go env GOPATH)/bin: %s", name, hint)
 	}
 	return p, nil
-}
-
-func (s *Server) configure(httpAddr, rpcAddr string) {
-	s.tb.Helper()
-	conf := fmt.Sprintf(`reporting-disabled = true
-bind-address = %q
-[meta]
-  dir = %q
-[data]
-  dir = %q
-  wal-dir = %q
-  query-log-enabled = false
-[http]
-  bind-address = %q
-  log-enabled = false
-  auth-enabled = %t
-[monitor]
-  store-enabled = false
-`, rpcAddr, filepath.Join(s.Dir, "meta"), filepath.Join(s.Dir, "data"), filepath.Join(s.Dir, "wal"), httpAddr, s.opt.Auth)
-	conf += strings.Join(s.opt.Config, "\n")
-	if err := os.WriteFile(s.file("influxd.conf"), []byte(conf), 0o600); err != nil {
-		s.tb.Fatal(err)
-	}
 }
 
 func (s *Server) file(name string) string { return filepath.Join(s.Dir, name) }
 
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
-	path, err := Path()
+	cmd, err := s.command()
 	if err != nil {
 		return err
 	}
@@ -147,8 +121,6 @@ func (s *Server) run() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(path, "run", "-config", s.file("influxd.conf"))
-	cmd.Env = append(os.Environ(), s.opt.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
@@ -281,6 +253,7 @@ func Do(req *http.Request) ([]Series, error) {
 	defer res.Body.Close()
 	var body struct {
 		Error   string
+		Message string // where 2.x says it
 		Results []struct {
 			Error  string
 			Series []Series
@@ -291,8 +264,8 @@ func Do(req *http.Request) ([]Series, error) {
 	if err := dec.Decode(&body); err != nil {
 		return nil, fmt.Errorf("answer %s: %w", res.Status, err)
 	}
-	if body.Error != "" {
-		return nil, errors.New(body.Error)
+	if text := cmp.Or(body.Error, body.Message); text != "" {
+		return nil, errors.New(text)
 	}
 	var all []Series
 	for _, r := range body.Results {

@@ -27,7 +27,7 @@ func TestServerKeepsItsDataAcrossKillAndRestart(t *testing.T) {
 			if n := s.Count("m", "v"); n != 2 || s.URL != url {
 				t.Errorf("%d values at %s, want 2 at %s", n, s.URL, url)
 			}
-			if _, err := s.Query(t.Context(), "SELEKT"); err == nil || !strings.Contains(err.Error(), "error parsing query") {
+			if _, err := s.Query(t.Context(), "SELEKT"); err == nil || !strings.Contains(err.Error(), "found SELEKT") {
 				t.Errorf("a bad query: %v", err)
 			}
 		})
