@@ -44,10 +44,15 @@ const unknownDevice = "unknown"
 
 // Keep stores refused lines durably, each as a letter. It repeats until it has, or ctx ends: the lines were acked.
 func (d *Deadletters) Keep(ctx context.Context, lines []byte, reason error) error {
-	text := reason.Error()
-	text = strings.ToValidUTF8(text[:min(len(text), reasonBytes)], "")
+	whole, named := letterReason(reason.Error()), namedLines(reason)
 	var post post
+	number := -1
 	for line := range bytes.Lines(lines) {
+		number++
+		text := whole
+		if why, ok := named[number]; ok {
+			text = letterReason(why)
+		}
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if len(line) > letterBytes {
 			if err := d.flush(ctx, &post); err != nil { // letters of a device stand in order
@@ -76,6 +81,10 @@ const (
 	letterBytes = 448 << 10
 	reasonBytes = 4 << 10
 )
+
+func letterReason(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), reasonBytes)], "")
+}
 
 func (d *Deadletters) keepBatch(ctx context.Context, seq uint64, batch []byte, reason error) error {
 	return d.keepParts(ctx, unknownDevice, batch, "batch "+strconv.FormatUint(seq, 10)+": "+reason.Error())

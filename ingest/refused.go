@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,9 +13,13 @@ import (
 func (w *Writer) refused(ctx context.Context, lines []byte, reason error) error {
 	all := countLines(lines)
 	why, dropped := partial(reason)
-	if all == 1 || why != notDropped && dropped == all {
+	named := namedLines(reason)
+	if all == 1 || len(named) == all || why != notDropped && dropped == all {
 		w.metrics.dead.Add(float64(all))
 		return w.dead.Keep(ctx, lines, reason)
+	}
+	if bad, rest, ok := splitByName(lines, named); ok {
+		return w.apart(ctx, rest, bad)
 	}
 	if why == tooOld {
 		if old, rest, ok := splitByAge(lines, dropped); ok {
@@ -68,6 +73,30 @@ func partial(err error) (why drop, dropped int) {
 		return wrongType, dropped
 	}
 	return notDropped, 0
+}
+
+// namedLines are the lines that the store says it refused, if it says so.
+func namedLines(err error) map[int]string {
+	var e *StoreError
+	if !errors.As(err, &e) {
+		return nil
+	}
+	return e.Lines
+}
+
+// splitByName parts the lines that the store named from the rest. It is believed by its next answers only: that it takes the
+// rest, and refuses every one of the named lines. A line that was named by mistake is neither lost nor set aside.
+func splitByName(lines []byte, named map[int]string) (bad, rest []byte, ok bool) {
+	i := 0
+	for line := range bytes.Lines(lines) {
+		if _, refused := named[i]; refused {
+			bad = append(bad, line...)
+		} else {
+			rest = append(rest, line...)
+		}
+		i++
+	}
+	return bad, rest, len(bad) > 0 && len(rest) > 0
 }
 
 // splitByAge parts the n oldest lines from the rest, so that what is beyond the retention stands by itself however it is

@@ -34,6 +34,9 @@ type StoreError struct {
 	Status     int           // of HTTP; 0: no answer
 	RetryAfter time.Duration // what the store asked for; 0: nothing
 	Err        error
+	// Lines are the refused ones and why, by their number from 0, where the store names them and says that it has taken the
+	// others.
+	Lines map[int]string
 }
 
 // Error tells status and reason.

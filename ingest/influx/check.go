@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/fairlead-hub/fairlead/configs"
@@ -71,6 +72,10 @@ func (s *Store) Hint(err error) string {
 		status = query.status
 	case errors.As(err, &write):
 		status = write.Status
+	}
+	var unreached *url.Error
+	if flavor == configs.FlavorInflux3 && !errors.As(err, &unreached) {
+		return s.coreHint(err, status)
 	}
 	switch status {
 	case 0:

@@ -73,9 +73,12 @@ func (s *Store) ping(ctx context.Context) (f Found, err error) {
 	if err != nil {
 		return f, err
 	}
-	_ = resp.Body.Close()
 	f.Version = strings.TrimPrefix(resp.Header.Get("X-Influxdb-Version"), "v")
 	f.Build = resp.Header.Get("X-Influxdb-Build")
+	if f.Version == "" && resp.StatusCode == http.StatusOK {
+		f.Version = coreVersion(resp.Body)
+	}
+	_ = resp.Body.Close()
 	if f.Version == "" || resp.Header.Get("X-Server-Hostname") != "" {
 		// VictoriaMetrics answers in InfluxDB's place, with a header of its own and a version that is not its own.
 		if ok, err := s.isVictoria(ctx); err != nil || ok {

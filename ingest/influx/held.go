@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/fairlead-hub/fairlead/configs"
 )
 
 // Held is what the store has of one field.
@@ -43,7 +41,7 @@ func (s *Store) Held(ctx context.Context, measurement, field string) (h Held, er
 	if len(h.Types) == 0 {
 		return h, nil
 	}
-	if f := s.found.Load(); s.flavor == configs.FlavorInflux3 || f != nil && f.Flavor == configs.FlavorInflux3 {
+	if s.isCore() {
 		h.ForGood = true
 		return h, nil
 	}

@@ -155,7 +155,17 @@ func (s *Store) FieldTypes(ctx context.Context) ([]ingest.FieldType, error) {
 
 // measurements finds which ones the device has.
 func (s *Store) measurements(ctx context.Context, r HistoryRequest) (map[string]bool, error) {
-	rows, err := s.query(ctx, http.MethodGet, s.bucket, `SHOW MEASUREMENTS WHERE "device"::tag = `+quoteString(r.Device))
+	q := `SHOW MEASUREMENTS WHERE "device"::tag = ` + quoteString(r.Device)
+	if s.isCore() {
+		// InfluxDB 3 looks at the last day only, unless it is told when, and at the files of every measurement that is not
+		// excluded. InfluxDB 1.8 refuses a time here.
+		q = "SHOW MEASUREMENTS"
+		if r.Measurement != "" {
+			q += " WITH MEASUREMENT = " + quoteIdent(r.Measurement)
+		}
+		q += r.where()
+	}
+	rows, err := s.query(ctx, http.MethodGet, s.bucket, q)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +228,7 @@ func (s *Store) grouped(ctx context.Context, r HistoryRequest, fields []field) (
 		names := make([]string, 0, len(m))
 		for _, f := range m {
 			use := fn
-			if numeric[fn] && f.kind != "float" && f.kind != "integer" {
+			if numeric[fn] && f.kind != "float" && f.kind != "integer" && f.kind != "unsigned" {
 				use = "last"
 			}
 			names = append(names, use+"("+quoteIdent(f.name)+") AS "+quoteIdent(f.name))

@@ -28,6 +28,8 @@ func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, er
 		found.Note, err = s.makeDatabase(ctx, retention)
 	case configs.FlavorInflux2:
 		found.Note, err = s.makeBucket(ctx, retention)
+	case configs.FlavorInflux3:
+		found.Note, err = s.prepareCore(retention)
 	}
 	if errors.Is(err, errForbidden) {
 		found.Note = "the bucket could not be made: " + err.Error()
@@ -116,7 +118,9 @@ const maxAnswer = 64 << 20
 // query runs one InfluxQL statement. Times come in milliseconds.
 func (s *Store) query(ctx context.Context, method, db, q string) ([]row, error) {
 	form := url.Values{"q": {q}, "epoch": {"ms"}}
-	if db != "" {
+	if db != "" && s.isCore() {
+		form.Set("db", db) // the slash is a part of the name there, and rp is not heeded
+	} else if db != "" {
 		name, rp, _ := strings.Cut(db, "/")
 		form.Set("db", name)
 		if rp != "" {
@@ -127,6 +131,15 @@ func (s *Store) query(ctx context.Context, method, db, q string) ([]row, error) 
 	if method == http.MethodPost {
 		path, body = "/query", strings.NewReader(form.Encode())
 	}
+	rows, err := s.ask(ctx, method, path, body)
+	if err != nil && s.isCore() {
+		err = coreQuery(err)
+	}
+	return rows, err
+}
+
+// ask sends a query and reads its answer.
+func (s *Store) ask(ctx context.Context, method, path string, body io.Reader) ([]row, error) {
 	resp, err := s.get(ctx, method, path, body)
 	if err != nil {
 		return nil, err

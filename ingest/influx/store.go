@@ -30,7 +30,9 @@ type Store struct {
 	token  string
 	org    string
 	bucket string
+	gzip   bool
 	http   *http.Client
+	core   *http.Client // writes to an InfluxDB 3
 	client influxdb2.Client
 	write  api.WriteAPIBlocking
 	flavor string
@@ -57,7 +59,10 @@ func New(c configs.Influx) *Store {
 	client := &http.Client{Transport: bounded{transport}, Timeout: c.Timeout}
 	writer := &http.Client{Transport: stored{client.Transport}, Timeout: c.Timeout}
 	opts := influxdb2.DefaultOptions().SetHTTPClient(writer).SetUseGZip(c.Gzip).SetPrecision(time.Nanosecond)
-	s := &Store{url: strings.TrimSuffix(c.URL, "/"), token: string(c.Token), org: c.Org, bucket: c.Bucket, flavor: c.Flavor, http: client}
+	s := &Store{
+		url: strings.TrimSuffix(c.URL, "/"), token: string(c.Token), org: c.Org, bucket: c.Bucket, flavor: c.Flavor, gzip: c.Gzip,
+		http: client, core: &http.Client{Transport: stored{transport}, Timeout: c.Timeout},
+	}
 	s.client = influxdb2.NewClientWithOptions(c.URL, s.token, opts)
 	s.write = s.client.WriteAPIBlocking(c.Org, c.Bucket)
 	return s
@@ -71,11 +76,18 @@ func (s *Store) Close() {
 
 // Write stores lines of line protocol with nanosecond times; it fails with a *ingest.StoreError.
 func (s *Store) Write(ctx context.Context, lines []byte) error {
+	if s.isCore() {
+		return s.writeCore(ctx, lines)
+	}
 	err := s.written(ctx, func(ctx context.Context) error { return s.write.WriteRecord(ctx, string(lines)) })
 	if err == nil {
 		return nil
 	}
-	return classify(err)
+	refused := classify(err)
+	if isCoreRefusal(refused) {
+		return s.writeCore(ctx, lines)
+	}
+	return refused
 }
 
 // classify turns the client's error into what the writer has to do.
@@ -170,6 +182,18 @@ func (s *Store) get(ctx context.Context, method, path string, body io.Reader) (*
 }
 
 func (s *Store) send(ctx context.Context, method, path, media string, body io.Reader) (*http.Response, error) {
+	req, err := s.request(ctx, method, path, media, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask influx: %w", err)
+	}
+	return resp, nil
+}
+
+func (s *Store) request(ctx context.Context, method, path, media string, body io.Reader) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask influx: %w", err)
@@ -180,9 +204,5 @@ func (s *Store) send(ctx context.Context, method, path, media string, body io.Re
 	if body != nil {
 		req.Header.Set("Content-Type", media)
 	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask influx: %w", err)
-	}
-	return resp, nil
+	return req, nil
 }
