@@ -299,8 +299,36 @@ func TestCoreBucketNames(t *testing.T) {
 			t.Errorf("%q: %v", bucket, err)
 		}
 	}
-	s := open(t, scripted(t, map[string]http.HandlerFunc{"/": (&core3{}).ServeHTTP}), "")
-	if found, err := s.Prepare(t.Context(), 48*time.Hour); err != nil || !strings.Contains(found.Note, "--retention-period 48h") {
-		t.Errorf("retention: %+v, %v", found, err)
+}
+
+// A database is made with the retention that was asked for, if the token may make one and it is not there
+// [influxdb3_server/src/http.rs, create_database; 409 by influxdb3_catalog's AlreadyExists].
+func TestCoreRetention(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep   time.Duration
+		status int
+		asked  string
+		note   string
+	}{
+		"made":        {48 * time.Hour, 200, `{"db":"telemetry","retention_period":"172800s"}`, ""},
+		"there":       {48 * time.Hour, 409, `{"db":"telemetry","retention_period":"172800s"}`, "is there already"},
+		"not allowed": {48 * time.Hour, 403, `{"db":"telemetry","retention_period":"172800s"}`, "keep points for ever"},
+		"not asked":   {0, 200, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := ""
+			s := open(t, scripted(t, map[string]http.HandlerFunc{
+				"/": (&core3{}).ServeHTTP,
+				"POST /api/v3/configure/database": func(w http.ResponseWriter, r *http.Request) {
+					body, _ := io.ReadAll(r.Body)
+					asked = string(body)
+					plain(w, c.status, "")
+				},
+			}), "apiv3_t")
+			found, err := s.Prepare(t.Context(), c.keep)
+			if err != nil || asked != c.asked || !strings.Contains(found.Note, c.note) || (found.Note == "") != (c.note == "") {
+				t.Errorf("asked %s: %q, %v", asked, found.Note, err)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package influx
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,16 +42,27 @@ func coreNameFault(name string) string {
 	return ""
 }
 
-// prepareCore looks at what can be known before the first write, which makes the database.
-func (s *Store) prepareCore(retention time.Duration) (note string, err error) {
+// prepareCore makes the database, if it is to keep points for so long: the first write makes one that keeps them for ever
+// [influxdb3_types/src/http.rs, CreateDatabaseRequest]. What is there stays as its owner made it.
+func (s *Store) prepareCore(ctx context.Context, retention time.Duration) (note string, err error) {
 	if fault := coreNameFault(s.bucket); fault != "" {
 		return "", fmt.Errorf("%w: influx.bucket %q %s", errCoreName, s.bucket, fault)
 	}
-	if retention > 0 {
-		note = fmt.Sprintf("InfluxDB 3 makes the database by the first write, to keep points for ever; influx.retention does not change it: "+
-			"influxdb3 update database --database %s --retention-period %dh", s.bucket, int64(retention.Hours()))
+	if retention <= 0 {
+		return "", nil
 	}
-	return note, nil
+	keep := fmt.Sprintf("%ds", int64(retention.Seconds()))
+	err = s.call(ctx, http.MethodPost, "/api/v3/configure/database", map[string]string{"db": s.bucket, "retention_period": keep}, nil)
+	var answer *queryError
+	switch {
+	case err == nil || !errors.As(err, &answer):
+		return "", err
+	case answer.status == http.StatusConflict:
+		return fmt.Sprintf("the database %s is there already, and influx.retention does not change for how long it keeps points: "+
+			"influxdb3 update database --database %s --retention-period %s", s.bucket, s.bucket, keep), nil
+	}
+	return fmt.Sprintf("the database was not made with influx.retention (%v); the first write makes it, to keep points for ever: "+
+		"influxdb3 update database --database %s --retention-period %s", err, s.bucket, keep), nil
 }
 
 // errCoreName says that there can be no such database.

@@ -45,6 +45,7 @@ func TestInfluxDB2Tokens(t *testing.T) {
 	}{
 		{"all", open(t, db.URL, db.Token), true, "", "", "", ""},
 		{"a bucket that is made", open(t, db.URL, db.Token, in("made")), true, "", "", "", ""},
+		{"a bucket with a slash", open(t, db.URL, db.Token, in("weeks/autogen")), true, "", "", "", ""},
 		{"the organization by its id", open(t, db.URL, db.Token, in("by-id"), org(db.OrgID())), true, "", "", "", ""},
 		{"read and write", open(t, db.URL, may(db, db.Database, "read", "write")), true, "", "", "", ""},
 		{"write", open(t, db.URL, may(db, db.Database, "write")), true, "", "", "database not found", "may read"},

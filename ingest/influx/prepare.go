@@ -29,7 +29,7 @@ func (s *Store) Prepare(ctx context.Context, retention time.Duration) (Found, er
 	case configs.FlavorInflux2:
 		found.Note, err = s.makeBucket(ctx, retention)
 	case configs.FlavorInflux3:
-		found.Note, err = s.prepareCore(retention)
+		found.Note, err = s.prepareCore(ctx, retention)
 	}
 	if errors.Is(err, errForbidden) {
 		found.Note = "the bucket could not be made: " + err.Error()
