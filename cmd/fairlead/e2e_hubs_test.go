@@ -19,12 +19,12 @@ func nodes(t *testing.T, nats string, names ...string) (all []*hub) {
 node: %s
 admin: {listen: "127.0.0.1:0"}
 nats: {urls: [%q]}
-influx: {url: %q}
+influx: {url: %q, token: %q}
 auth: {keys_dir: %q}
 bridge: {broker: {listen: ""}}
 devices: {drain_for: 500ms}
 ingest: {tags: [site]}
-`, name, nats, db.URL, keys)))
+`, name, nats, db.URL, db.Token, keys)))
 	}
 	return all
 }

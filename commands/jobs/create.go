@@ -32,7 +32,10 @@ type Target struct {
 
 // Preview says what a job would reach. It changes nothing.
 func (j *Jobs) Preview(ctx context.Context, q Request) ([]Target, error) {
-	devices, err := j.reach(ctx, &q)
+	if err := j.begin(ctx, &q); err != nil {
+		return nil, err
+	}
+	devices, err := j.reach(&q)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +54,7 @@ func (j *Jobs) Preview(ctx context.Context, q Request) ([]Target, error) {
 // Create makes a job and starts it, or returns the one that the same request made before with the same key. A job whose
 // command needs a second operator for one of its devices waits for that.
 func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
-	devices, err := j.reach(ctx, &q)
-	if err != nil {
+	if err := j.begin(ctx, &q); err != nil {
 		return Job{}, err
 	}
 	maker, err := j.makers.Maker(ctx, q.Actor)
@@ -64,7 +66,7 @@ func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
 	}
 	job := Job{
 		ID: newID(&q), Actor: q.Actor, Created: time.Now().UnixMilli(), Selector: q.Selector, Order: q.Order, Rollout: q.Rollout,
-		Concurrency: q.Concurrency, AbortIf: q.AbortIf, List: rand.Text()[:idLength], Total: len(devices), State: Running, Changed: time.Now().UnixMilli(), ChangedBy: q.Actor,
+		Concurrency: q.Concurrency, AbortIf: q.AbortIf, List: rand.Text()[:idLength], State: Running, Changed: time.Now().UnixMilli(), ChangedBy: q.Actor,
 		Place: j.router.Applied(), Within: q.Within, MakerSince: maker.Since,
 	}
 	if q.IdempotencyKey != "" {
@@ -73,6 +75,11 @@ func (j *Jobs) Create(ctx context.Context, q Request) (Job, error) {
 			return same(made, job)
 		}
 	}
+	devices, err := j.reach(&q) // not before: a device of the job that was made may be gone by now
+	if err != nil {
+		return Job{}, err
+	}
+	job.Total = len(devices)
 	if err := j.check(ctx, &q, &job, devices); err != nil {
 		return Job{}, err
 	}
@@ -108,14 +115,17 @@ func same(made, asked Job) (Job, error) {
 	return made, nil
 }
 
-// reach checks the request and lists its devices.
-func (j *Jobs) reach(ctx context.Context, q *Request) ([]member, error) {
+// begin checks what can be checked of the request alone.
+func (j *Jobs) begin(ctx context.Context, q *Request) error {
 	if err := j.awaitReady(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := q.check(); err != nil {
-		return nil, err
-	}
+	return q.check()
+}
+
+// reach lists the devices of a request. One that it names must be there, for who misspells a device must not think that the
+// job has reached it; one that the maker may not command is as if it were not.
+func (j *Jobs) reach(q *Request) ([]member, error) {
 	want, err := selector.Parse(q.Selector)
 	if err != nil {
 		return nil, invalid("/selector", err.Error())
@@ -123,6 +133,11 @@ func (j *Jobs) reach(ctx context.Context, q *Request) ([]member, error) {
 	within, err := selector.Parse(q.Within)
 	if err != nil {
 		return nil, invalid("/selector", err.Error())
+	}
+	for i, id := range q.Devices {
+		if labels, known := j.fleet.Labels(id); !known || !within.Match(labels) {
+			return nil, invalid(fmt.Sprintf("/devices/%d", i), fmt.Sprintf("%q is not known; nothing was made", id))
+		}
 	}
 	ids := slices.Clone(q.Devices)
 	if len(ids) == 0 {

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"errors"
+	"slices"
 	"fmt"
 	"sync"
 	"testing"
@@ -262,7 +263,7 @@ func TestPreviewAndRefusals(t *testing.T) {
 	if _, _, err := h.router.Hold(within(t), name(0), "bob", time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
-	job := h.until(t, h.create(t, jobs.Request{Devices: []string{name(0), name(1), "d99999"}}).ID, over)
+	job := h.until(t, h.create(t, jobs.Request{Devices: []string{name(0), name(1)}}).ID, over)
 	if job.Total != 2 || job.Counts[jobs.Refused] != 2 {
 		t.Errorf("refused: %+v", job)
 	}
@@ -287,6 +288,36 @@ func TestPreviewAndRefusals(t *testing.T) {
 		if _, err := h.Create(within(t), c.q); !errors.Is(err, c.want) {
 			t.Errorf("%+v: %v, want %v", c.q, err, c.want)
 		}
+	}
+}
+
+// A job that names a device which is not there, or which its maker may not command, is refused as a whole and says which.
+func TestNamedDevicesMustBeKnown(t *testing.T) {
+	f := newFleet(t, 4, fine)
+	h := start(t, f)
+	q := jobs.Request{Order: jobs.Order{Name: "set"}, Actor: "ann", IdempotencyKey: "k", Devices: []string{name(0), name(3)}, Within: "third=0"}
+	for path, c := range map[string]struct {
+		within string
+		last   string
+	}{"/devices/2": {"third=0", "d99999"}, "/devices/0": {"third=1", name(3)}} {
+		bad := q
+		bad.Within, bad.IdempotencyKey, bad.Devices = c.within, "bad", append(slices.Clone(q.Devices), c.last)
+		_, err := h.Create(within(t), bad)
+		var fault *commands.InvalidError
+		if !errors.As(err, &fault) || fault.Path != path {
+			t.Errorf("%v: %v, want a fault at %s", bad.Devices, err, path)
+		}
+		if _, err := h.Preview(within(t), bad); !errors.As(err, &fault) || fault.Path != path {
+			t.Errorf("looked at first: %v", err)
+		}
+	}
+	job := h.until(t, h.create(t, q).ID, over)
+	if page, _, err := h.List(within(t), "", "", 5); err != nil || len(page) != 1 || job.Total != 2 {
+		t.Errorf("%+v, all of them %+v, %v", job, page, err)
+	}
+	f.change(func() { f.count = 3 }) // a device of the job that was made is gone: the same request is still that job
+	if again := h.create(t, q); again.ID != job.ID {
+		t.Errorf("made again: %+v", again)
 	}
 }
 
