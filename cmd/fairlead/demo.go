@@ -138,13 +138,17 @@ func stepAside(out io.Writer, name string, addr *string) {
 // tell says where everything is and what to try.
 func (f demoFlags) tell(out io.Writer, s served, ready string) {
 	self := invocation()
+	token := ""
+	if s.hub.embedded != nil { // else the token is where its owner has it
+		token = ", token in " + s.hub.dir("influx-token")
+	}
 	fmt.Fprintf(out, `
 fairlead %s: a hub, %d simulated devices by WebSocket and %d plugs by MQTT
 
   console   %s
             (a sign-in link, good once; its certificate is self-made, the browser will ask)
   devices   %s/v1/device, trust %s
-  InfluxDB  %s, bucket %s, token in %s
+  InfluxDB  %s, bucket %s%s
   MQTT      tcp://%s, user %s, password in %s
   metrics   %s/metrics
   data      %s (kept)
@@ -158,7 +162,7 @@ Try, in another terminal:
 
 `,
 		version(), f.devices, demoPlugs, s.signIn, strings.Replace(s.url, "http", "ws", 1), s.ca,
-		s.hub.cfg.Influx.URL, s.hub.cfg.Influx.Bucket, s.hub.dir("influx-token"),
+		s.hub.cfg.Influx.URL, s.hub.cfg.Influx.Bucket, token,
 		s.hub.broker.Addr(), s.hub.cfg.Bridge.Broker.Username, s.hub.dir("mqtt-password"),
 		s.admin, s.hub.cfg.DataDir, ready, self, self, self)
 }
