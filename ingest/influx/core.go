@@ -10,8 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/ingest"
 )
+
+// isCore reports whether the store is an InfluxDB 3, by what was configured or found.
+func (s *Store) isCore() bool {
+	f := s.found.Load()
+	return s.flavor == configs.FlavorInflux3 || f != nil && f.Flavor == configs.FlavorInflux3
+}
 
 // coreVersion reads the version in the body of InfluxDB 3's /ping; 3.0 has it nowhere else.
 func coreVersion(body io.Reader) string {
@@ -67,22 +74,6 @@ func (s *Store) prepareCore(ctx context.Context, retention time.Duration) (note 
 
 // errCoreName says that there can be no such database.
 var errCoreName = errors.New("InfluxDB 3 takes no such name of a database")
-
-// errTooManyFiles says that a query of InfluxDB 3 Core reaches too far: it opens only so many files for one.
-var errTooManyFiles = errors.New("InfluxDB 3 Core opens no more files for one query; ask for a shorter time (from, to), or set its --query-file-limit higher")
-
-// coreQuery gives an error of a query the sense that it has here. A database that is not there is made by the first write,
-// and holds nothing until then.
-func coreQuery(err error) error {
-	text := err.Error()
-	switch {
-	case strings.Contains(text, "database not found"):
-		return nil
-	case strings.Contains(text, "exceed file limit"), strings.Contains(text, "exceeding the file limit"):
-		return fmt.Errorf("%w: %w", ErrBadRequest, errTooManyFiles)
-	}
-	return err
-}
 
 // coreHint is Hint for an InfluxDB 3.
 func (s *Store) coreHint(err error, status int) string {

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/ingest"
 )
 
@@ -23,12 +22,6 @@ import (
 // say which line it is, and in some versions not why, in the same words in which it tells of its own troubles. Its own
 // /api/v3/write_lp takes the good lines and names each of the others. No answer has a media type or a version in its header,
 // so its words have to tell whether lines are refused [influxdb3_server/src/http.rs, V2WriteApiError, PartialLpWrite].
-
-// isCore reports whether the store is an InfluxDB 3, by what was configured or found.
-func (s *Store) isCore() bool {
-	f := s.found.Load()
-	return s.flavor == configs.FlavorInflux3 || f != nil && f.Flavor == configs.FlavorInflux3
-}
 
 // coreReply bounds what is read of an answer to a write: it repeats every refused line. A longer one is not read to its end;
 // then the lines are halved, as if it named none.
