@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-hub/fairlead/configs"
@@ -124,6 +125,7 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 	b.hook = newHook(server, cfg, Endpoint{
 		URL: "tcp://" + socket.Addr().String(), Username: hubUsername, Password: configs.Secret(rand.Text()),
 	}, m)
+	b.listener.closeClients = b.goodbye
 	if err := server.AddHook(b.hook, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("bridge.broker: %w", err), socket.Close())
 	}
@@ -144,6 +146,16 @@ func (b *Broker) Hub() Endpoint { return b.hook.hub }
 func (b *Broker) AwaitHub() (subscribed func()) {
 	b.hook.gate.subscribed = make(chan struct{})
 	return sync.OnceFunc(func() { close(b.hook.gate.subscribed) })
+}
+
+// goodbye tells all clients that the broker stops. mochi's own way locks its list of clients twice to read it, and stands still for
+// good if a client leaves in between.
+func (b *Broker) goodbye() {
+	for _, cl := range b.server.Clients.GetAll() {
+		if cl.Net.Listener == listenerID && !cl.Closed() {
+			_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown) // the error is the code
+		}
+	}
 }
 
 // Run serves until ctx is done, then closes every client and waits for them.

@@ -24,6 +24,8 @@ type listener struct {
 	m      *metrics
 	log    *slog.Logger
 
+	closeClients func() // says goodbye to those that have said who they are; static after New
+
 	serving sync.WaitGroup
 	unsent  atomic.Int64 // bytes that wait for all sockets
 
@@ -120,7 +122,7 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 
 // Close stops accepting, closes every client and waits for them. The server waits for its own too, but misses who is
 // still on the way in.
-func (l *listener) Close(closeClients listeners.CloseFn) {
+func (l *listener) Close(listeners.CloseFn) {
 	l.mu.Lock()
 	left := l.conns
 	l.conns = nil
@@ -129,7 +131,7 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 		return
 	}
 	_ = l.socket.Close()
-	closeClients(listenerID)
+	l.closeClients()
 	for conn := range left {
 		_ = conn.Close()
 	}
