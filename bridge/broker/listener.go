@@ -108,6 +108,9 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 	if err := establish(listenerID, conn); err != nil {
 		l.log.Debug("mqtt client ended", "err", err)
 	}
+	if conn.over != nil {
+		conn.over()
+	}
 	close(conn.ended)
 	if conn.leave != nil {
 		conn.leave()
@@ -147,8 +150,11 @@ type timedConn struct {
 	out           outbox
 	ended         chan struct{} // closed when the server is done with the connection
 
-	leave       func() // owned by serve: to be called when an authenticated client is gone
-	asked       uint16 // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	leave       func()  // owned by serve: to be called when an authenticated client is gone
+	asked       uint16  // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	denied      bool    // owned by serve: the PUBLISH that is being read is none that the device may make
+	over        func()  // owned by serve: to be called when a device's client is gone, before its session may be taken over
+	member      *member // static after the CONNECT; nil: not a device
 	hub         atomic.Bool
 	subscribing atomic.Bool
 }
