@@ -37,6 +37,17 @@ func connect5(t *testing.T, b *broker.Broker, id string, props v5.Properties) cl
 // hello5 connects, and returns the CONNACK.
 func hello5(t *testing.T, b *broker.Broker, version byte, as v5.ConnectParams, props v5.Properties) (client5, v5.Packet) {
 	t.Helper()
+	c := dial5(t, b, version, as, props)
+	answer := c.read()
+	if answer.FixedHeader.Type != v5.Connack {
+		t.Fatalf("CONNECT was answered %+v", answer)
+	}
+	return c, answer
+}
+
+// dial5 sends a CONNECT.
+func dial5(t *testing.T, b *broker.Broker, version byte, as v5.ConnectParams, props v5.Properties) client5 {
+	t.Helper()
 	conn, err := net.Dial("tcp", b.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -47,11 +58,7 @@ func hello5(t *testing.T, b *broker.Broker, version byte, as v5.ConnectParams, p
 	as.ProtocolName, as.Keepalive, as.UsernameFlag, as.PasswordFlag = []byte("MQTT"), 60, true, true
 	hello := v5.Packet{ProtocolVersion: version, FixedHeader: v5.FixedHeader{Type: v5.Connect}, Properties: props, Connect: as}
 	c.send(hello.ConnectEncode)
-	answer := c.read()
-	if answer.FixedHeader.Type != v5.Connack {
-		t.Fatalf("CONNECT was answered %+v", answer)
-	}
-	return c, answer
+	return c
 }
 
 func (c client5) send(encode func(*bytes.Buffer) error) {
