@@ -71,6 +71,12 @@ type Devices interface {
 	// Ensure makes the record of a bridged device, or brings it up to date. Labels hold "name", what the fleet calls the
 	// device, and "mqtt", the connection. Other errors than the two above are retried for ever.
 	Ensure(id string, labels map[string]string, hello wire.Hello) error
+	// Adopt brings up to date the record of a device that connects to the embedded broker with a token of its own. It makes
+	// none: without a record the device is refused.
+	Adopt(id string, labels map[string]string, hello wire.Hello) error
+	// Name returns what the fleet of a connection calls the device of a record that the bridge made for it; empty if the bridge
+	// did not make the record. It reports false if there is none.
+	Name(id, connection string) (name string, known bool)
 }
 
 // Presence is told who is there. It does not block for long; link is "mqtt:<connection>".
@@ -103,6 +109,8 @@ type Endpoint struct {
 	Password configs.Secret
 	// Subscribed is called when all connections to the embedded broker have subscribed for the first time; nil: nobody waits for it.
 	Subscribed func()
+	// Author parts a topic as the embedded broker hands it to the hub: the device that published there, if it was one, and where.
+	Author func(topic string) (device, original string)
 }
 
 // Bridge is all connections.
@@ -166,6 +174,7 @@ func (b *Bridge) Links() *Links { return b.links }
 // Change is what has become of a device's record.
 type Change struct {
 	Refused    bool // the device may not be in the hub: nothing is taken from it, and nothing sent to it
+	Keyed      bool // it has a key of its own: nobody but itself speaks for it
 	Relabelled bool // its labels are others
 	Deleted    bool // it is there no more, until the device is heard again
 }

@@ -86,8 +86,8 @@ func (m *commandMap) named() []string {
 	return names
 }
 
-func (m *commandMap) serves(d *device) bool {
-	return covers(m.devices, d.id) || covers(m.devices, d.name)
+func (m *commandMap) serves(id, name string) bool {
+	return covers(m.devices, id) || covers(m.devices, name)
 }
 
 // covers reports whether name fits one of the patterns.
@@ -123,7 +123,7 @@ func (m *commandMap) request(d *device, cmd wire.Command, waiting *asked, now ti
 	if cmd.TimeoutMS > 0 {
 		wait = time.Duration(cmd.TimeoutMS) * time.Millisecond
 	}
-	ok, again := waiting.add(cmd.ID, d.name, now, now.Add(wait))
+	ok, again := waiting.add(cmd.ID, asking{device: d.name, until: now.Add(wait), author: d.author()}, now)
 	if !ok {
 		return request{}, fleets.ErrBusy
 	}
@@ -163,7 +163,7 @@ func (m *commandMap) fill(device string, cmd wire.Command) string {
 }
 
 // reply reads an answer. It reports false if the topic is not the map's.
-func (m *commandMap) reply(msg fleets.Message, waiting *asked) ([]fleets.Update, bool, error) {
+func (m *commandMap) reply(msg fleets.Message, author string, waiting *asked) ([]fleets.Update, bool, error) {
 	if m.answers == nil {
 		return nil, false, nil
 	}
@@ -175,7 +175,7 @@ func (m *commandMap) reply(msg fleets.Message, waiting *asked) ([]fleets.Update,
 		return nil, true, &fleets.Drop{Reason: fleets.Retained, Detail: "an answer of an unknown time"}
 	}
 	answer := readReply(v.id, msg.Payload)
-	device, ok := waiting.take(answer.ID, v.device, msg.Received)
+	device, ok := waiting.take(answer.ID, asking{device: v.device, author: author}, msg.Received)
 	if !ok {
 		return nil, true, &fleets.Drop{Reason: reasonReply, Detail: "no command waits for this reply"}
 	}
@@ -237,18 +237,19 @@ func readFault(v any) *wire.Fault {
 // asked is which commands wait for a reply, and from whom.
 type asked struct {
 	mu   sync.Mutex
-	byID map[string]waiting // guarded by mu
+	byID map[string]asking // guarded by mu
 }
 
-type waiting struct {
-	device string
-	until  time.Time
+// asking is who is to answer, and by when. author is the device's id if it publishes for itself: then nobody else answers for it.
+type asking struct {
+	device, author string
+	until          time.Time
 }
 
-func newAsked() *asked { return &asked{byID: make(map[string]waiting)} }
+func newAsked() *asked { return &asked{byID: make(map[string]asking)} }
 
 // add begins to wait for a reply; again tells that it is waited for already.
-func (a *asked) add(id, device string, now, until time.Time) (ok, again bool) {
+func (a *asked) add(id string, who asking, now time.Time) (ok, again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, again = a.byID[id]
@@ -262,16 +263,16 @@ func (a *asked) add(id, device string, now, until time.Time) (ok, again bool) {
 	if len(a.byID) >= maxAsked && !again {
 		return false, false
 	}
-	a.byID[id] = waiting{device: device, until: until}
+	a.byID[id] = who
 	return true, again
 }
 
 // take ends the waiting of a command. If the reply names a device it must be the one that was asked.
-func (a *asked) take(id, from string, now time.Time) (device string, ok bool) {
+func (a *asked) take(id string, from asking, now time.Time) (device string, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w, ok := a.byID[id]
-	if !ok || from != "" && from != w.device {
+	if !ok || from.device != "" && from.device != w.device || from.author != w.author {
 		return "", false
 	}
 	delete(a.byID, id)

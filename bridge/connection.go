@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,8 +69,12 @@ type connection struct {
 	asked      *asked
 
 	// static after New
-	sharers    []*connection // those of the same broker, itself among them
-	subscribed func()        // to be called when the filters of the configuration are subscribed to
+	sharers    []*connection                                // those of the same broker, itself among them
+	subscribed func()                                       // to be called when the filters of the configuration are subscribed to
+	author     func(topic string) (device, original string) // of the embedded broker; nil: another one
+
+	arrivalsMu sync.Mutex
+	arrivals   map[string]struct{} // guarded by arrivalsMu: devices that have subscribed to where their commands go
 
 	current atomic.Pointer[link]
 	epochs  atomic.Uint64
@@ -91,6 +96,10 @@ func newConnection(cfg configs.Connection, parts Parts, dir *directory, m *metri
 		extras:     newExtras(),
 		sends:      make(chan struct{}, size),
 		asked:      newAsked(),
+		arrivals:   make(map[string]struct{}),
+	}
+	if cfg.URL == configs.EmbeddedBroker {
+		c.author = parts.Embedded.Author
 	}
 	var err error
 	if c.dialer, err = newDialer(cfg, parts); err != nil {
@@ -128,7 +137,9 @@ func newDialer(cfg configs.Connection, parts Parts) (dialer, error) {
 }
 
 // link is how the connection is called outside.
-func (c *connection) link() string { return "mqtt:" + c.name }
+func (c *connection) link() string { return linkPrefix + c.name }
+
+const linkPrefix = "mqtt:"
 
 // run serves the connection until ctx is done. What is being stored then still gets its acknowledgement.
 func (c *connection) run(ctx context.Context) error {
@@ -271,16 +282,31 @@ func (c *connection) receive(l *link, msg mqtt.Message) {
 	c.m.received.Inc()
 	if !c.window.reserve(l, stallAfter) {
 		if msg.Qos() == 0 {
-			c.drop(msg.Topic(), &fleets.Drop{Reason: reasonStalled})
+			c.drop(c.authored(msg).topic, &fleets.Drop{Reason: reasonStalled})
 		}
 		l.end(errStalled)
 		return
 	}
-	if d, fresh := c.window.take(l, msg); fresh {
+	if d, fresh := c.window.take(l, c.authored(msg)); fresh {
 		c.queue <- d
 	} else {
 		c.m.repeated.Inc()
 	}
+}
+
+// message is one from the broker, with the topic to which it was published.
+type message struct {
+	mqtt.Message
+	topic  string
+	author string // the device that published it, with a token of its own; empty: somebody else
+}
+
+func (c *connection) authored(msg mqtt.Message) message {
+	m := message{Message: msg, topic: msg.Topic()}
+	if c.author != nil {
+		m.author, m.topic = c.author(m.topic)
+	}
+	return m
 }
 
 // finished is called for each message that has left the window.

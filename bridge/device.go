@@ -16,6 +16,7 @@ type device struct {
 	name string
 	conn *connection
 	via  fleets.Profile // nil: topic maps
+	own  bool           // it publishes with a token of its own, and nobody speaks for it
 
 	// owned by the connection's worker
 	source TelemetrySource

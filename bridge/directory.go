@@ -36,8 +36,11 @@ const (
 	maxCommands  = 64
 )
 
-// owner names a device of a connection.
-type owner struct{ connection, name string }
+// owner names a device of a connection; own is one that speaks for itself.
+type owner struct {
+	connection, name string
+	own              bool
+}
 
 // directory gives ids to bridged devices, one for each, and remembers whose they are.
 type directory struct {
@@ -96,10 +99,11 @@ func (r *directory) recordChanged(id string, c Change) {
 	}
 	d.gone.Store(c.Deleted)
 	d.changed.Store(true)
-	switch was := d.refused.Swap(c.Refused); {
-	case c.Refused && !was:
+	refused := c.Refused || c.Keyed && !d.own
+	switch was := d.refused.Swap(refused); {
+	case refused && !was:
 		d.shut(r.parts.Presence)
-	case was && !c.Refused:
+	case was && !refused:
 		d.reopen()
 	}
 }
@@ -110,6 +114,7 @@ type identity struct {
 	labels map[string]string
 	hello  wire.Hello
 	via    fleets.Profile
+	author string // its id, if it speaks for itself
 }
 
 // anonymous reports whether the message named the device and said nothing of it.
@@ -144,10 +149,13 @@ func cleanName(name string) string {
 // claim returns the device that c calls by the name, registering it if it is new or has changed. It returns a
 // *fleets.Drop if the device may not be in the hub, and blocks while records cannot be kept.
 func (r *directory) claim(ctx context.Context, c *connection, who identity) (*device, error) {
+	if who.author != "" {
+		return r.own(ctx, c, who)
+	}
 	labels := who.cleaned()
 	labels[labelConnection] = c.name
 	card := r.hash(labels, who.hello)
-	key := owner{c.name, who.name}
+	key := owner{c.name, who.name, false}
 	r.mu.Lock()
 	d, refusedAt, full := r.byOwner[key], r.refused[key], len(r.byID)+len(r.refused) >= r.limit
 	r.mu.Unlock()
@@ -214,7 +222,7 @@ func (r *directory) sweep(ctx context.Context, c *connection) bool {
 	}
 	r.mu.Unlock()
 	for _, d := range gone {
-		if r.leave(ctx, owner{c.name, d.name}, d) != nil {
+		if r.leave(ctx, d.key(), d) != nil {
 			return false // the connection ends
 		}
 	}
@@ -267,7 +275,11 @@ func (r *directory) update(ctx context.Context, d *device, labels map[string]str
 		return nil
 	}
 	d.changed.Store(false)
-	err := r.ensure(ctx, d.conn, d.id, labels, hello)
+	ask := r.ensure
+	if d.own {
+		ask = r.adopt
+	}
+	err := ask(ctx, d.conn, d.id, labels, hello)
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -296,11 +308,20 @@ func (r *directory) ensure(ctx context.Context, c *connection, id string, labels
 	r.mu.Lock()
 	other := r.byID[id]
 	r.mu.Unlock()
-	if other != nil && (other.conn != c || cleanName(other.name) != labels[labelName]) {
+	if other != nil && (other.own || other.conn != c || cleanName(other.name) != labels[labelName]) {
 		return ErrDeviceTaken
 	}
+	return r.persist(ctx, c, id, func() error { return r.parts.Devices.Ensure(id, labels, hello) })
+}
+
+// adopt asks for the record of a device that speaks for itself.
+func (r *directory) adopt(ctx context.Context, c *connection, id string, labels map[string]string, hello wire.Hello) error {
+	return r.persist(ctx, c, id, func() error { return r.parts.Devices.Adopt(id, labels, hello) })
+}
+
+func (r *directory) persist(ctx context.Context, c *connection, id string, ask func() error) error {
 	for pause := ensureFirstPause; ; pause = min(2*pause, ensureMaxPause) {
-		err := r.parts.Devices.Ensure(id, labels, hello)
+		err := ask()
 		if err == nil || errors.Is(err, ErrDeviceTaken) || errors.Is(err, ErrDeviceRefused) {
 			return err
 		}

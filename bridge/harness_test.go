@@ -42,6 +42,7 @@ type hub struct {
 	answers []answer
 	states  map[string][]string // reported, as merge patches
 	taken   map[string]bool     // ids that belong to others
+	added   map[string]bool     // records that the bridge did not make
 	opened  map[string]int      // sources
 	ensured map[string]int      // how often a record was asked for
 }
@@ -54,7 +55,7 @@ type answer struct {
 func newHub(tb testing.TB) *hub {
 	return &hub{
 		tb: tb, changed: make(chan struct{}), points: map[string][]wire.Point{}, labels: map[string]map[string]string{},
-		hellos: map[string]wire.Hello{}, online: map[string]string{}, states: map[string][]string{}, taken: map[string]bool{},
+		hellos: map[string]wire.Hello{}, online: map[string]string{}, states: map[string][]string{}, taken: map[string]bool{}, added: map[string]bool{},
 		opened: map[string]int{}, ensured: map[string]int{},
 	}
 }
@@ -136,7 +137,7 @@ func (h *hub) release() {
 func (h *hub) Ensure(id string, labels map[string]string, hello wire.Hello) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.taken[id] || h.labels[id] != nil && h.labels[id]["name"] != labels["name"] {
+	if h.taken[id] || h.added[id] || h.labels[id] != nil && h.labels[id]["name"] != labels["name"] {
 		return bridge.ErrDeviceTaken
 	}
 	for k, v := range labels { // as records are kept: what they do not take they never will
@@ -151,6 +152,31 @@ func (h *hub) Ensure(id string, labels map[string]string, hello wire.Hello) erro
 	h.ensured[id]++
 	h.notifyLocked()
 	return nil
+}
+
+func (h *hub) Adopt(id string, _ map[string]string, hello wire.Hello) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.nameLocked(id, "site"); !known {
+		return bridge.ErrDeviceRefused
+	}
+	h.hellos[id] = hello
+	h.ensured[id]++
+	h.notifyLocked()
+	return nil
+}
+
+func (h *hub) Name(id, connection string) (name string, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.nameLocked(id, connection)
+}
+
+func (h *hub) nameLocked(id, connection string) (name string, known bool) {
+	if labels := h.labels[id]; labels != nil && labels["mqtt"] == connection {
+		return labels["name"], true
+	}
+	return "", h.added[id]
 }
 
 func (h *hub) Set(device string, online bool, cause, link string) {

@@ -54,8 +54,12 @@ func (c *connection) introduce(ctx context.Context) {
 	if l := c.current.Load(); l == nil || !l.isUp() {
 		return // the next link has them introduced
 	}
+	c.introduceOwn(ctx)
 	for _, m := range c.commands {
 		for _, name := range m.named() {
+			if c.connectsItself(name) {
+				continue
+			}
 			d, err := c.directory.claim(ctx, c, identity{name: name})
 			if err != nil {
 				c.status.fail(fmt.Errorf("register device: %w", err))
@@ -69,7 +73,7 @@ func (c *connection) introduce(ctx context.Context) {
 // process decides what a message is. A message that means nothing is counted and acknowledged like any other: the
 // broker would only send it again.
 func (c *connection) process(ctx context.Context, d *delivery) {
-	topic := d.msg.Topic()
+	topic := d.msg.topic
 	if err := CheckTopic(topic); err != nil {
 		c.drop(topic, &fleets.Drop{Reason: reasonTopic, Detail: err.Error()})
 		return
@@ -82,10 +86,21 @@ func (c *connection) process(ctx context.Context, d *delivery) {
 		c.drop(topic, &fleets.Drop{Reason: reasonTooLarge, Detail: fmt.Sprintf("%d bytes, at most %d", n, c.maxPayload)})
 		return
 	}
-	m := fleets.Message{Topic: topic, Payload: d.msg.Payload(), Retained: d.msg.Retained(), Received: d.received}
-	result, via, err := c.read(m)
+	author, refused := c.authoredBy(d)
+	if refused != nil {
+		c.drop(topic, refused)
+		return
+	}
+	m := fleets.Message{Topic: topic, Payload: d.msg.Payload(), Retained: d.msg.Retained(), Received: d.received, Author: author}
+	result, via, err := c.read(m, d.msg.author)
 	for _, u := range result.Updates {
-		err = worse(err, c.apply(ctx, d, u, via))
+		who, foreign := speaker(d.msg.author, author, u)
+		if foreign != nil {
+			err = worse(err, foreign)
+			continue
+		}
+		who.via = via
+		err = worse(err, c.apply(ctx, d, u, who))
 	}
 	for _, filter := range result.Unsubscribe {
 		c.extras.remove(filter)
@@ -121,9 +136,9 @@ func worse(err, next error) error {
 }
 
 // read asks reply topics first, then topic maps, then profiles; the first that knows the topic has it.
-func (c *connection) read(m fleets.Message) (fleets.Result, fleets.Profile, error) {
+func (c *connection) read(m fleets.Message, author string) (fleets.Result, fleets.Profile, error) {
 	for _, cm := range c.commands {
-		u, ok, err := cm.reply(m, c.asked)
+		u, ok, err := cm.reply(m, author, c.asked)
 		if ok {
 			return fleets.Result{Updates: u}, nil, err
 		}
@@ -134,7 +149,7 @@ func (c *connection) read(m fleets.Message) (fleets.Result, fleets.Profile, erro
 			continue
 		}
 		if err != nil {
-			c.traceDrop(name, m, err)
+			c.traceDrop(owner{c.name, name, author != ""}, m, err)
 			return fleets.Result{}, nil, err
 		}
 		return fleets.Result{Updates: []fleets.Update{{Device: name, Points: points, Presence: online(m), Cause: "telemetry"}}}, nil, nil
@@ -156,8 +171,8 @@ func online(m fleets.Message) fleets.Presence {
 }
 
 // apply does what a message says about one device.
-func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, via fleets.Profile) error {
-	dev, err := c.directory.claim(ctx, c, identity{name: u.Device, labels: u.Labels, hello: u.Hello, via: via})
+func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, who identity) error {
+	dev, err := c.directory.claim(ctx, c, who)
 	if err != nil {
 		return err
 	}
@@ -179,7 +194,7 @@ func (c *connection) apply(ctx context.Context, d *delivery, u fleets.Update, vi
 			c.log.Debug("reported state not taken", "device_id", dev.id, "err", err)
 		}
 	}
-	frame := dev.frame(d.msg.Topic(), d.msg.Payload(), false)
+	frame := dev.frame(d.msg.topic, d.msg.Payload(), false)
 	if len(u.Points) == 0 {
 		frame.show(fateTaken)
 		return nil

@@ -106,7 +106,7 @@ type request struct {
 // request asks the command maps first, then the profile that knows the device.
 func (c *connection) request(d *device, cmd wire.Command) (request, error) {
 	for _, m := range c.commands {
-		if m.serves(d) {
+		if m.serves(d.id, d.name) {
 			return m.request(d, cmd, c.asked, time.Now())
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fairlead-hub/fairlead/bridge/fleets"
+	"github.com/fairlead-hub/fairlead/configs"
 	"github.com/fairlead-hub/fairlead/devices/wire"
 )
 
@@ -14,6 +15,7 @@ const (
 	fateTaken  = "taken"  // it held no points
 	fateSent   = "sent"   // the broker has it
 	fateUnsent = "unsent"
+	fateDenied = "not_authorized" // the embedded broker refused it: it was not the device's to make
 )
 
 // Frame is one MQTT message from or to a traced device, and what became of it. Text is its topic and payload, with tokens
@@ -26,6 +28,7 @@ type Frame struct {
 	Bytes  int  // of the payload
 	Text   string
 	Fate   string
+	End    bool // no message, but the end of the device's session at the embedded broker
 
 	see func(Frame)
 }
@@ -82,16 +85,43 @@ func (d *device) frame(topic string, payload []byte, out bool) *Frame {
 }
 
 // traceDrop shows a message that a topic map could not read, if somebody looks at the device that it names.
-func (c *connection) traceDrop(name string, m fleets.Message, err error) {
+func (c *connection) traceDrop(of owner, m fleets.Message, err error) {
 	r := c.directory
 	if r.tracing.Load() == 0 {
 		return
 	}
 	r.mu.Lock()
-	d := r.byOwner[owner{c.name, name}]
+	d := r.byOwner[of]
 	r.mu.Unlock()
 	if d != nil {
 		d.frame(m.Topic, m.Payload, false).show(fateOf(err))
+	}
+}
+
+// Denied shows what a device was refused at the embedded broker: to publish to a topic, or to subscribe.
+func (b *Bridge) Denied(device, what string, payload []byte) {
+	if len(payload) > 0 {
+		what += " " + wire.Excerpt(wire.JSON, payload)
+	}
+	b.directory.show(Frame{Device: device, Bytes: len(payload), Text: what, Fate: fateDenied})
+}
+
+// Ended shows why a device's client was sent away by the embedded broker.
+func (b *Bridge) Ended(device, cause, reason string) {
+	b.directory.show(Frame{Device: device, Out: true, End: true, Text: reason, Fate: cause})
+}
+
+// show shows what no connection has had.
+func (r *directory) show(f Frame) {
+	if r.tracing.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	see := r.traced[f.Device]
+	r.mu.Unlock()
+	if see != nil {
+		f.Time, f.Link, f.see = time.Now(), linkPrefix+configs.EmbeddedBroker, *see
+		f.show(f.Fate)
 	}
 }
 

@@ -6,14 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
 // delivery is one message from the broker until everything that it means is stored.
 type delivery struct {
 	// static after take
-	msg      mqtt.Message
+	msg      message
 	link     *link
 	received time.Time
 	sum      uint64
@@ -90,7 +88,7 @@ func (w *window) reserve(l *link, timeout time.Duration) bool {
 
 // take puts a message into the room that reserve got. If the broker repeats what is already on its way, or already
 // stored, it returns false: the message must not be stored again.
-func (w *window) take(l *link, msg mqtt.Message) (*delivery, bool) {
+func (w *window) take(l *link, msg message) (*delivery, bool) {
 	d := &delivery{msg: msg, link: l, received: time.Now(), window: w}
 	var h maphash.Hash
 	h.SetSeed(w.seed)

@@ -227,6 +227,7 @@ type Broker struct {
 	Username     string `yaml:"username"`
 	Password     Secret `yaml:"password"` // empty: one is made at the first start
 	PasswordFile string `yaml:"password_file"`
+	TokensOnly   bool   `yaml:"tokens_only"` // nobody is let in by that name and password, only devices by their tokens
 }
 
 // Connection is one broker that the hub bridges. URL is tcp://, ssl://, ws:// or wss:// with host and port;

@@ -329,7 +329,7 @@ func (c *Config) checkCommands(fs *faults) {
 func (c *Config) checkBridge(fs *faults) {
 	b := c.Bridge
 	fs.positive("bridge.max_devices", int64(b.MaxDevices))
-	fs.check(b.Broker.Listen == "" || b.Broker.Username != "", "bridge.broker.username", `""`, "nobody connects without a name")
+	fs.check(b.Broker.Listen == "" || b.Broker.TokensOnly || b.Broker.Username != "", "bridge.broker.username", `""`, "nobody connects without a name")
 	fs.file("bridge.broker.password_file", b.Broker.PasswordFile)
 	names := make(map[string]bool)
 	for i, conn := range b.Connections {

@@ -1,5 +1,8 @@
 // Package broker is the hub's own MQTT broker (3.1.1 and 5), for sites that have none.
 //
+// Who may connect has the site's login, a gateway's, and reaches every topic; or is a device that shows a token of its own, and
+// reaches those topics that the bridge says are its.
+//
 // It is mochi-mqtt behind this project's rules: no anonymous client, nobody writes below "$", every queue has a named
 // limit, and a QoS 1 or 2 message that the hub's bridge is subscribed to is acknowledged to its publisher only when the
 // bridge has acknowledged it, which it does when the point is on disk. So here a PUBACK means stored, also across
@@ -16,6 +19,7 @@ import (
 	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-hub/fairlead/configs"
@@ -80,7 +84,7 @@ type Endpoint struct {
 // New listens on cfg.Listen; the caller has put the password into cfg. It fails if the port is taken or a credential
 // is missing.
 func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Broker, error) {
-	if cfg.Username == "" || cfg.Password == "" {
+	if !cfg.TokensOnly && (cfg.Username == "" || cfg.Password == "") {
 		return nil, fmt.Errorf("bridge.broker: %w", ErrNoCredentials)
 	}
 	if cfg.Username == hubUsername {
@@ -124,6 +128,7 @@ func New(cfg configs.Broker, log *slog.Logger, reg prometheus.Registerer) (*Brok
 	b.hook = newHook(server, cfg, Endpoint{
 		URL: "tcp://" + socket.Addr().String(), Username: hubUsername, Password: configs.Secret(rand.Text()),
 	}, m)
+	b.listener.closeClients = b.goodbye
 	if err := server.AddHook(b.hook, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("bridge.broker: %w", err), socket.Close())
 	}
@@ -146,12 +151,25 @@ func (b *Broker) AwaitHub() (subscribed func()) {
 	return sync.OnceFunc(func() { close(b.hook.gate.subscribed) })
 }
 
+// goodbye tells all clients that the broker stops. mochi's own way locks its list of clients twice to read it, and stands still for
+// good if a client leaves in between.
+func (b *Broker) goodbye() {
+	for _, cl := range b.server.Clients.GetAll() {
+		if cl.Net.Listener == listenerID && !cl.Closed() {
+			_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown) // the error is the code
+		}
+	}
+}
+
 // Run serves until ctx is done, then closes every client and waits for them.
 func (b *Broker) Run(ctx context.Context) error {
 	if err := b.server.Serve(); err != nil {
 		return errors.Join(fmt.Errorf("serve mqtt: %w", err), b.listener.socket.Close())
 	}
 	b.log.Info("mqtt broker ready", "addr", b.Addr().String())
+	var watching sync.WaitGroup
+	watching.Go(func() { b.hook.watch(ctx) })
+	defer watching.Wait()
 	<-ctx.Done()
 	b.hook.gate.stop() // before the clients: their readers may be waiting in the gate
 	if err := b.server.Close(); err != nil {

@@ -34,7 +34,12 @@ func start(t *testing.T) (*broker.Broker, string, func()) {
 // startCounted starts a broker whose metrics the test looks at.
 func startCounted(t *testing.T, reg *prometheus.Registry, before ...func(*broker.Broker)) (*broker.Broker, string, func()) {
 	t.Helper()
-	b, err := broker.New(configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, slog.New(slog.DiscardHandler), reg)
+	return startWith(t, configs.Broker{Listen: "127.0.0.1:0", Username: "site", Password: "pw"}, reg, before...)
+}
+
+func startWith(t *testing.T, cfg configs.Broker, reg *prometheus.Registry, before ...func(*broker.Broker)) (*broker.Broker, string, func()) {
+	t.Helper()
+	b, err := broker.New(cfg, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package broker
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"slices"
 	"strings"
@@ -45,26 +43,18 @@ type hook struct {
 	user     credential
 	hubUser  credential
 	gate     *gate
+	devices  *Devices // nil: no device has a token; static after Broker.LetIn
+	members  *members
 	retained *retained
 	sessions *sessions
 	queued   *queued
 	filters  *subscribed
 	m        *metrics
 
+	tokensOnly bool // nobody has the site's login
+
 	mu     sync.Mutex
 	hubIDs map[string]bool // guarded by mu: client ids that the hub uses
-}
-
-// credential is kept hashed so that comparing takes the same time whatever the length.
-type credential struct{ name, password [sha256.Size]byte }
-
-func newCredential(name, password string) credential {
-	return credential{name: sha256.Sum256([]byte(name)), password: sha256.Sum256([]byte(password))}
-}
-
-func (c credential) matches(name, password []byte) bool {
-	n, p := sha256.Sum256(name), sha256.Sum256(password)
-	return subtle.ConstantTimeCompare(n[:], c.name[:])&subtle.ConstantTimeCompare(p[:], c.password[:]) == 1
 }
 
 func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) *hook {
@@ -80,6 +70,8 @@ func newHook(server *mqtt.Server, cfg configs.Broker, hub Endpoint, m *metrics) 
 		filters:  newSubscribed(),
 		m:        m,
 		hubIDs:   make(map[string]bool),
+
+		members: newMembers(), tokensOnly: cfg.TokensOnly,
 	}
 }
 
@@ -90,13 +82,14 @@ func (h *hook) ID() string { return "fairlead" }
 func (h *hook) Provides(b byte) bool { return bytes.IndexByte(provided, b) >= 0 }
 
 // OnConnect refuses what mochi does not look at: a will that would be published to a reserved topic, or to what is none; one
-// client too many.
+// client too many; and what shows a token that is not good.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if pk.Connect.WillFlag && (reserved(pk.Connect.WillTopic) || strings.ContainsAny(pk.Connect.WillTopic, "+#")) {
 		h.m.refused.WithLabelValues(refusedWill).Inc()
 		return errWillTopic
 	}
-	if !h.hubUser.matches(pk.Connect.Username, pk.Connect.Password) && h.sessions.full() {
+	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
+	if !hub && h.sessions.full() {
 		h.m.refused.WithLabelValues(refusedFull).Inc()
 		busy := packets.ErrServerBusy
 		if cl.Properties.ProtocolVersion < 5 {
@@ -104,20 +97,24 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		}
 		return errors.Join(errTooMany, h.server.SendConnack(cl, busy, false, nil))
 	}
+	if !hub && h.isToken(pk) {
+		return h.admit(cl, pk)
+	}
 	return nil
 }
 
 // OnConnectAuthenticate checks the password and keeps the hub's client ids for the hub.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	hub := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password)
+	hub, m := h.hubUser.matches(pk.Connect.Username, pk.Connect.Password), memberOf(cl)
 	switch {
 	case hub:
 		h.claimID(cl.ID)
+	case m != nil: // it has shown its token
 	case h.isHub(cl):
 		h.Log.Warn("mqtt client refused", "err", errReservedID, "remote", cl.Net.Remote)
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
-	case !h.user.matches(pk.Connect.Username, pk.Connect.Password):
+	case !h.isSite(pk):
 		h.m.refused.WithLabelValues(refusedAuth).Inc()
 		return false
 	}
@@ -125,6 +122,13 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 		conn.hub.Store(hub)
 		conn.authenticated()
 		conn.leave = h.sessions.enter(cl.ID, hub)
+	}
+	if m != nil {
+		conn := cl.Net.Conn.(*timedConn)
+		conn.over = func() { h.over(m) }
+		if oldest := h.members.enter(m); oldest != nil {
+			h.sendAway(oldest, packets.ErrSessionTakenOver, endReplaced)
+		}
 	}
 	return true
 }
@@ -157,6 +161,10 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	case <-conn.ended:
 	case <-time.After(takeoverTimeout):
 	}
+	if m := conn.member; m != nil && m.forgotten.Load() {
+		h.server.UnsubscribeClient(old)
+		old.ClearInflights()
+	}
 }
 
 // OnSessionEstablished lets the gate compare what it waits for with what the hub's session still holds.
@@ -181,6 +189,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		h.m.refused.WithLabelValues(refusedDeep).Inc()
 		return pk, packets.ErrRejectPacket
 	}
+	if pk.FixedHeader.Type == packets.Publish && !h.mayPublish(cl, pk) {
+		return pk, packets.ErrRejectPacket
+	}
 	h.acknowledged(cl, pk)
 	switch pk.FixedHeader.Type {
 	case packets.Subscribe, packets.Unsubscribe:
@@ -189,15 +200,6 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval, sessionExpiry)
 	}
 	return pk, nil
-}
-
-// OnACLCheck lets everybody read, and nobody write below "$". mochi asks before each delivery, so here a message is not
-// handed to a client for which too much waits.
-func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	if write {
-		return !reserved(topic)
-	}
-	return h.hasRoom(cl)
 }
 
 // OnPublish bounds retained messages and takes messages that are owed an acknowledgement through the gate.

@@ -24,6 +24,8 @@ type listener struct {
 	m      *metrics
 	log    *slog.Logger
 
+	closeClients func() // says goodbye to those that have said who they are; static after New
+
 	serving sync.WaitGroup
 	unsent  atomic.Int64 // bytes that wait for all sockets
 
@@ -106,6 +108,9 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 	if err := establish(listenerID, conn); err != nil {
 		l.log.Debug("mqtt client ended", "err", err)
 	}
+	if conn.over != nil {
+		conn.over()
+	}
 	close(conn.ended)
 	if conn.leave != nil {
 		conn.leave()
@@ -120,7 +125,7 @@ func (l *listener) serve(conn *timedConn, establish listeners.EstablishFn) {
 
 // Close stops accepting, closes every client and waits for them. The server waits for its own too, but misses who is
 // still on the way in.
-func (l *listener) Close(closeClients listeners.CloseFn) {
+func (l *listener) Close(listeners.CloseFn) {
 	l.mu.Lock()
 	left := l.conns
 	l.conns = nil
@@ -129,7 +134,7 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 		return
 	}
 	_ = l.socket.Close()
-	closeClients(listenerID)
+	l.closeClients()
 	for conn := range left {
 		_ = conn.Close()
 	}
@@ -145,8 +150,11 @@ type timedConn struct {
 	out           outbox
 	ended         chan struct{} // closed when the server is done with the connection
 
-	leave       func() // owned by serve: to be called when an authenticated client is gone
-	asked       uint16 // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	leave       func()  // owned by serve: to be called when an authenticated client is gone
+	asked       uint16  // owned by serve: packet id of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	denied      bool    // owned by serve: the PUBLISH that is being read is none that the device may make
+	over        func()  // owned by serve: to be called when a device's client is gone, before its session may be taken over
+	member      *member // static after the CONNECT; nil: not a device
 	hub         atomic.Bool
 	subscribing atomic.Bool
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"strings"
 )
 
 // quietHandler brings mochi's log into the hub's: everything short of an error is its everyday life and goes to debug,
@@ -30,7 +31,7 @@ func (h quietHandler) Handle(ctx context.Context, r slog.Record) error {
 		case "error":
 			a.Key = "err"
 		case "client":
-			a.Key = "client_id"
+			a.Key, a.Value = "client_id", slog.StringValue(strings.ReplaceAll(a.Value.String(), sessionMark, "/"))
 		}
 		out.AddAttrs(a)
 		return true

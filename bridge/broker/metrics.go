@@ -11,6 +11,9 @@ const (
 	refusedLarge = "connect_too_large"
 	refusedDeep  = "topic_too_deep"
 
+	refusedPublish = "publish_not_allowed" // by a device, where it may not
+	refusedRead    = "subscribe_not_allowed"
+
 	refusedFilter       = "filter_too_long" // or too deep
 	refusedSubscription = "subscription_limit"
 
@@ -26,6 +29,7 @@ type metrics struct {
 	clients prometheus.Gauge
 	waiting prometheus.Gauge
 	evicted prometheus.Counter
+	ended   *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	dropped *prometheus.CounterVec
 }
@@ -42,18 +46,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_broker_sessions_evicted_total", Help: "Sessions without a client that made room for others.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fairlead_broker_refused_total", Help: "Clients, and filters that they would subscribe to, refused, by reason.",
+			Name: "fairlead_broker_refused_total", Help: "Clients, what they published, and filters that they would subscribe to, refused, by reason.",
 		}, []string{"reason"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_broker_devices_ended_total", Help: "Clients with a device's token sent away, by cause.",
+		}, []string{"cause"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_broker_dropped_total", Help: "Messages not kept or not acknowledged, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep, refusedFilter, refusedSubscription} {
+	for _, r := range []string{refusedAuth, refusedFull, refusedWill, refusedTopic, refusedLarge, refusedDeep, refusedFilter, refusedSubscription, refusedPublish, refusedRead} {
 		m.refused.WithLabelValues(r)
 	}
 	for _, r := range []string{droppedRetained, droppedGate, droppedSession, droppedSlow, droppedQueue, droppedAway} {
 		m.dropped.WithLabelValues(r)
 	}
-	reg.MustRegister(m.clients, m.waiting, m.evicted, m.refused, m.dropped)
+	for _, c := range []string{endRevoked, endExpired, endReplaced} {
+		m.ended.WithLabelValues(c)
+	}
+	reg.MustRegister(m.clients, m.waiting, m.evicted, m.ended, m.refused, m.dropped)
 	return m
 }

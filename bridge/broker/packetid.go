@@ -18,12 +18,16 @@ func hidePacketID(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnPacketEncode is called for each packet to a client. Those answers are written by who reads the client's packets.
+// OnPacketEncode is called for each packet to a client. Those answers are written by who reads the client's packets. The hub is
+// told in the topic which device published a message.
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Suback || pk.FixedHeader.Type == packets.Unsuback {
 		if conn, ok := cl.Net.Conn.(*timedConn); ok {
 			pk.PacketID = conn.asked
 		}
+	}
+	if pk.FixedHeader.Type == packets.Publish && fromHub(cl) {
+		pk.TopicName = authored(pk.Origin, pk.TopicName)
 	}
 	return pk
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"container/list"
+	"strings"
 	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -85,6 +86,21 @@ func (s *sessions) evict(concerns func(id string) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.evictLocked(concerns)
+}
+
+// drop ends the sessions without a client whose ids begin so.
+func (s *sessions) drop(prefix string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.alone {
+		if !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		s.forgetLocked(id)
+		if cl, ok := s.server.Clients.Get(id); ok {
+			s.end(cl)
+		}
+	}
 }
 
 func (s *sessions) evictLocked(concerns func(id string) bool) bool {

@@ -89,7 +89,7 @@ func (s *subscribed) holds(client string) bool {
 	return s.sessions[client] != nil
 }
 
-// OnSubscribe refuses filters that are too long, too deep or too many. It also tells the question whether a client may
+// OnSubscribe refuses filters that are too long, too deep, too many, or not the device's. It also tells the question whether a client may
 // subscribe from that whether it may be sent a message.
 func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	conn, ok := cl.Net.Conn.(*timedConn)
@@ -112,6 +112,8 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		case len(sub.Filter) > maxFilterBytes || levels(sub.Filter) > maxLevels:
 			h.m.refused.WithLabelValues(refusedFilter).Inc()
 			pk.Filters[i].Filter = ""
+		case !h.ownFilter(conn, sub.Filter):
+			pk.Filters[i].Filter = notItsOwn
 		case wildcards > maxWildcards || !h.maySubscribe(cl, sub.Filter):
 			h.m.refused.WithLabelValues(refusedSubscription).Inc()
 			pk.Filters[i].Filter = overQuota
@@ -140,12 +142,18 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 		return
 	}
 	conn.subscribing.Store(false)
+	if conn.member != nil {
+		h.granted(conn.member, pk, codes)
+	}
 	if cl.Properties.ProtocolVersion < 5 {
 		return // knows one code for all failures
 	}
 	for i, sub := range pk.Filters {
-		if sub.Filter == overQuota {
+		switch sub.Filter {
+		case overQuota:
 			codes[i] = packets.ErrQuotaExceeded.Code
+		case notItsOwn:
+			codes[i] = packets.ErrNotAuthorized.Code
 		}
 	}
 }

@@ -2,9 +2,11 @@ package broker_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +18,35 @@ import (
 	"github.com/fairlead-hub/fairlead/bridge/broker"
 )
 
-// client5 speaks MQTT 5, packet by packet.
+// client5 speaks MQTT 5, or what version says, packet by packet.
 type client5 struct {
 	net.Conn
-	t *testing.T
+	t       *testing.T
+	version byte
 }
 
 func connect5(t *testing.T, b *broker.Broker, id string, props v5.Properties) client5 {
+	t.Helper()
+	c, answer := hello5(t, b, 5, v5.ConnectParams{ClientIdentifier: id, Username: []byte("site"), Password: []byte("pw")}, props)
+	if answer.ReasonCode != 0 {
+		t.Fatalf("CONNECT was answered %+v", answer)
+	}
+	return c
+}
+
+// hello5 connects, and returns the CONNACK.
+func hello5(t *testing.T, b *broker.Broker, version byte, as v5.ConnectParams, props v5.Properties) (client5, v5.Packet) {
+	t.Helper()
+	c := dial5(t, b, version, as, props)
+	answer := c.read()
+	if answer.FixedHeader.Type != v5.Connack {
+		t.Fatalf("CONNECT was answered %+v", answer)
+	}
+	return c, answer
+}
+
+// dial5 sends a CONNECT.
+func dial5(t *testing.T, b *broker.Broker, version byte, as v5.ConnectParams, props v5.Properties) client5 {
 	t.Helper()
 	conn, err := net.Dial("tcp", b.Addr().String())
 	if err != nil {
@@ -30,15 +54,10 @@ func connect5(t *testing.T, b *broker.Broker, id string, props v5.Properties) cl
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	c := client5{conn, t}
-	hello := v5.Packet{ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Connect}, Properties: props, Connect: v5.ConnectParams{
-		ProtocolName: []byte("MQTT"), ClientIdentifier: id, Keepalive: 60,
-		UsernameFlag: true, Username: []byte("site"), PasswordFlag: true, Password: []byte("pw"),
-	}}
+	c := client5{conn, t, version}
+	as.ProtocolName, as.Keepalive, as.UsernameFlag, as.PasswordFlag = []byte("MQTT"), 60, true, true
+	hello := v5.Packet{ProtocolVersion: version, FixedHeader: v5.FixedHeader{Type: v5.Connect}, Properties: props, Connect: as}
 	c.send(hello.ConnectEncode)
-	if answer := c.read(); answer.FixedHeader.Type != v5.Connack || answer.ReasonCode != 0 {
-		t.Fatalf("CONNECT was answered %+v", answer)
-	}
 	return c
 }
 
@@ -53,15 +72,28 @@ func (c client5) send(encode func(*bytes.Buffer) error) {
 	}
 }
 
-// read reads the next packet, whose body only a CONNACK and a SUBACK have here.
+// read reads the next packet.
 func (c client5) read() v5.Packet {
 	c.t.Helper()
+	pk, ok := c.next()
+	if !ok {
+		c.t.Fatal("the connection has ended")
+	}
+	return pk
+}
+
+// next is read, or false if the broker has ended the connection.
+func (c client5) next() (v5.Packet, bool) {
+	c.t.Helper()
+	pk := v5.Packet{ProtocolVersion: c.version}
 	var first [1]byte
 	_, err := io.ReadFull(c, first[:])
-	if err != nil {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Fatal(err)
 	}
-	pk := v5.Packet{ProtocolVersion: 5}
+	if err != nil {
+		return pk, false
+	}
 	if err := pk.FixedHeader.Decode(first[0]); err != nil {
 		c.t.Fatal(err)
 	}
@@ -71,17 +103,24 @@ func (c client5) read() v5.Packet {
 	}
 	body := make([]byte, n)
 	if _, err = io.ReadFull(c, body); err == nil {
+		pk.FixedHeader.Remaining = n
 		switch pk.FixedHeader.Type {
 		case v5.Connack:
 			err = pk.ConnackDecode(body)
 		case v5.Suback:
 			err = pk.SubackDecode(body)
+		case v5.Puback, v5.Pubrec:
+			err = pk.PubackDecode(body)
+		case v5.Publish:
+			err = pk.PublishDecode(body)
+		case v5.Disconnect:
+			err = pk.DisconnectDecode(body)
 		}
 	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return pk
+	return pk, true
 }
 
 type byteReader struct{ io.Reader }
@@ -95,7 +134,7 @@ func (r byteReader) ReadByte() (byte, error) {
 // subscribe returns the codes of the SUBACK.
 func (c client5) subscribe(filters ...string) []byte {
 	c.t.Helper()
-	pk := v5.Packet{ProtocolVersion: 5, FixedHeader: v5.FixedHeader{Type: v5.Subscribe, Qos: 1}, PacketID: 7}
+	pk := v5.Packet{ProtocolVersion: c.version, FixedHeader: v5.FixedHeader{Type: v5.Subscribe, Qos: 1}, PacketID: 7}
 	for _, f := range filters {
 		pk.Filters = append(pk.Filters, v5.Subscription{Filter: f, Qos: 1})
 	}

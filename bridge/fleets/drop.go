@@ -15,11 +15,12 @@ const (
 	Retained      DropReason = "retained"
 	TooMany       DropReason = "too_many_devices"
 	TopicTaken    DropReason = "topic_taken"
+	NotItsOwn     DropReason = "not_its_own" // said by a device of another one
 )
 
 // Reasons lists the reasons above, for metrics that start at zero.
 var Reasons = []DropReason{
-	InvalidUTF8, InvalidJSON, NotAnObject, TooDeep, TooManyFields, InvalidValue, Empty, Retained, TooMany, TopicTaken,
+	InvalidUTF8, InvalidJSON, NotAnObject, TooDeep, TooManyFields, InvalidValue, Empty, Retained, TooMany, TopicTaken, NotItsOwn,
 }
 
 // Drop is the error for a message that means nothing.

@@ -40,6 +40,7 @@ type Message struct {
 	Payload  []byte
 	Retained bool // the broker's copy of an older message, not an event
 	Received time.Time
+	Author   string // the device that published it, as the fleet calls it; empty: somebody who may speak for all
 }
 
 // Presence is what a message says about a device being there.
@@ -90,6 +91,9 @@ type Profile interface {
 	Handle(m Message) (Result, error)
 	// Command says how device, named as in Update, is asked to do c, and begins to wait for the answer.
 	Command(device string, c wire.Command, now time.Time) (*Request, error)
+	// Owner says whose a topic is, be it where a device publishes or where its commands go: that device, named as in Update;
+	// nobody's yet, if the name is empty. It reports false if the topic is not the profile's.
+	Owner(topic string) (device string, known bool)
 }
 
 // Options are what a profile needs to know of its connection.

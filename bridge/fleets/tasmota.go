@@ -94,7 +94,7 @@ func (t *tasmota) Handle(m Message) (Result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if rest, ok := strings.CutPrefix(m.Topic, "tasmota/discovery/"); ok {
-		return t.discoverLocked(rest, m.Payload)
+		return t.discoverLocked(rest, m)
 	}
 	cut := strings.LastIndexByte(m.Topic, '/') + 1
 	base, name := m.Topic[:cut], m.Topic[cut:]

@@ -29,7 +29,7 @@ type announcement struct {
 }
 
 // discoverLocked learns a device. The message is retained by design, and an empty one says that the device is gone.
-func (t *tasmota) discoverLocked(rest string, payload []byte) (Result, error) {
+func (t *tasmota) discoverLocked(rest string, m Message) (Result, error) {
 	mac, what, ok := strings.Cut(rest, "/")
 	if !ok || mac == "" || what != "config" {
 		if what == "sensors" {
@@ -37,11 +37,15 @@ func (t *tasmota) discoverLocked(rest string, payload []byte) (Result, error) {
 		}
 		return Result{}, ErrNotMine
 	}
-	if len(payload) == 0 {
-		return t.forgetLocked(t.macs[mac]), nil
+	if len(m.Payload) == 0 {
+		p := t.macs[mac]
+		if m.Author != "" && p != nil && p.topic != m.Author {
+			return Result{}, &Drop{Reason: NotItsOwn, Detail: fmt.Sprintf("%.80q cleared what %.80q announced", m.Author, p.topic)}
+		}
+		return t.forgetLocked(p), nil
 	}
 	var a announcement
-	if err := json.Unmarshal(payload, &a); err != nil {
+	if err := json.Unmarshal(m.Payload, &a); err != nil {
 		return Result{}, &Drop{Reason: InvalidJSON, Detail: err.Error()}
 	}
 	if a.MAC != "" && !strings.EqualFold(a.MAC, mac) {
@@ -56,6 +60,11 @@ func (t *tasmota) discoverLocked(rest string, payload []byte) (Result, error) {
 		return Result{}, err
 	}
 	p.mac = mac
+	if m.Author != "" {
+		if err := t.checkAuthorLocked(p, m.Author); err != nil {
+			return Result{}, err
+		}
+	}
 	return t.announceLocked(p)
 }
 

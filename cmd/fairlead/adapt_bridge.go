@@ -29,8 +29,8 @@ func tellBridge(b *bridge.Bridge) func(old, now *devices.Record) {
 			return
 		}
 		b.RecordChanged(now.ID, bridge.Change{
-			// One with a key of its own connects by itself: its id is no bridged device's any more.
-			Refused:    now.Disabled || now.Pending || len(now.Keys) > 0,
+			Refused:    now.Disabled || now.Pending,
+			Keyed:      len(now.Keys) > 0, // it connects by itself: its id is no bridged device's any more
 			Relabelled: old == nil || !maps.Equal(old.Labels, now.Labels),
 		})
 	}

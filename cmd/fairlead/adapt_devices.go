@@ -299,6 +299,34 @@ func (b bridgedDevices) ensure(ctx context.Context, id string, labels map[string
 	if len(rec.Keys) > 0 || rec.Labels["name"] != labels["name"] {
 		return bridge.ErrDeviceTaken
 	}
+	return b.update(ctx, id, labels, hello)
+}
+
+// Adopt keeps the record of a device that connects to the broker by itself.
+func (b bridgedDevices) Adopt(id string, labels map[string]string, hello wire.Hello) error {
+	rec, ok := b.records.Record(id)
+	if !ok || rec.Disabled || rec.Pending {
+		return bridge.ErrDeviceRefused
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ensureTimeout)
+	defer cancel()
+	err := b.update(ctx, id, labels, hello)
+	if errors.Is(err, devices.ErrInvalid) || errors.Is(err, devices.ErrUnknown) {
+		return fmt.Errorf("%w: %w", bridge.ErrDeviceRefused, err)
+	}
+	return err
+}
+
+// Name is what a fleet calls a device whose record the bridge made.
+func (b bridgedDevices) Name(id, connection string) (name string, known bool) {
+	rec, known := b.records.Record(id)
+	if known && rec.Labels["mqtt"] == connection {
+		name = rec.Labels["name"]
+	}
+	return name, known
+}
+
+func (b bridgedDevices) update(ctx context.Context, id string, labels map[string]string, hello wire.Hello) error {
 	_, err := b.records.Update(ctx, id, 0, func(r *devices.Record) (bool, error) {
 		before := r.Clone()
 		for k, v := range labels {

@@ -79,8 +79,12 @@ func (t *tracing) look(device string, on bool) {
 
 // takeMQTT takes a message of a bridged device.
 func (t *tracing) takeMQTT(f bridge.Frame) {
+	kind := "mqtt"
+	if f.End {
+		kind = "end"
+	}
 	t.take(devices.TracedFrame{
-		Time: f.Time, Device: f.Device, Session: f.Link, Out: f.Out, Type: "mqtt", Bytes: f.Bytes, Text: f.Text, Fate: f.Fate,
+		Time: f.Time, Device: f.Device, Session: f.Link, Out: f.Out, Type: kind, Bytes: f.Bytes, Text: f.Text, Fate: f.Fate,
 	})
 }
 

@@ -15,7 +15,8 @@ func newTraceCommand() *cobra.Command {
 		Long: "Trace prints each frame of a device as it comes (<) or goes (>), wherever its socket is: time, size, type, what became of it,\n" +
 			"and the frame itself, CBOR as JSON, tokens blanked. Telemetry that has a seq is shown once it is stored (stored) or refused\n" +
 			"(the code that the device was told); other fates are taken, sent, dropped. \"end\" is the end of a session, with its cause.\n" +
-			"Of an MQTT device each message shows with its topic and payload: stored, taken (it held no points), sent, or why it was dropped.",
+			"Of an MQTT device each message shows with its topic and payload: stored, taken (it held no points), sent, or why it was dropped;\n" +
+			"not_authorized is what a device with a token may not publish or subscribe to.",
 		Example: "  fairlead trace pump-7\n  fairlead trace pump-7 -o json | jq 'select(.fate == \"invalid_field\")'",
 	}
 	f := addClientFlags(cmd)

@@ -22,6 +22,7 @@ import (
 type demoFlags struct {
 	data, ready string
 	devices     int
+	plugs       int
 }
 
 // demoPlugs is how many simulated plugs come by MQTT.
@@ -36,6 +37,7 @@ func newDemoCommand() *cobra.Command {
 			if f.devices < 0 {
 				return usage("--devices %d: want 0 or more", f.devices)
 			}
+			f.plugs = demoPlugs
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -63,6 +65,9 @@ func (f demoFlags) run(ctx context.Context, out, logs io.Writer) (err error) {
 	}
 	if err := validate(&cfg); err != nil {
 		return err
+	}
+	if cfg.Bridge.Broker.TokensOnly {
+		f.plugs = 0 // they have the site's login
 	}
 	log := newLog(cfg.Log, logs)
 	fleetCtx, stopFleet := context.WithCancel(ctx)
@@ -149,7 +154,7 @@ fairlead %s: a hub, %d simulated devices by WebSocket and %d plugs by MQTT
             (a sign-in link, good once; its certificate is self-made, the browser will ask)
   devices   %s/v1/device, trust %s
   InfluxDB  %s, bucket %s%s
-  MQTT      tcp://%s, user %s, password in %s
+  MQTT      tcp://%s, %s
   metrics   %s/metrics
   data      %s (kept)
 
@@ -161,10 +166,18 @@ Try, in another terminal:
   %s query pump-2 flow
 
 `,
-		version(), f.devices, demoPlugs, s.signIn, strings.Replace(s.url, "http", "ws", 1), s.ca,
+		version(), f.devices, f.plugs, s.signIn, strings.Replace(s.url, "http", "ws", 1), s.ca,
 		s.hub.cfg.Influx.URL, s.hub.cfg.Influx.Bucket, token,
-		s.hub.broker.Addr(), s.hub.cfg.Bridge.Broker.Username, s.hub.dir("mqtt-password"),
+		s.hub.broker.Addr(), s.login(),
 		s.admin, s.hub.cfg.DataDir, ready, self, self, self)
+}
+
+// login is how clients log in to the embedded broker.
+func (s *served) login() string {
+	if s.hub.cfg.Bridge.Broker.TokensOnly {
+		return "password: a device's token"
+	}
+	return fmt.Sprintf("user %s, password in %s; or a device's token as the password", s.hub.cfg.Bridge.Broker.Username, s.hub.dir("mqtt-password"))
 }
 
 // invocation is how the reader started this program.
@@ -180,7 +193,7 @@ func invocation() string {
 func (f demoFlags) fleet(ctx context.Context, ready string, logs io.Writer) error {
 	s := simFlags{
 		readyFile: ready, devices: f.devices, rate: 1, codec: "json", seed: uint64(time.Now().UnixNano()),
-		speed: "1", plugs: demoPlugs, plugPeriod: 5 * time.Second,
+		speed: "1", plugs: f.plugs, plugPeriod: 5 * time.Second,
 	}
 	if err := s.readReady(); err != nil {
 		return err

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/fairlead-hub/fairlead/internal/mosquittotest"
 )
 
 // TestDevicesOfAnIdentityProvider: the devices' tokens come from elsewhere. The hub starts while the provider is down, lets
@@ -95,6 +97,13 @@ auth:
 	}
 	if status := refused("stranger"); status != http.StatusForbidden {
 		t.Fatalf("a device without a record: %d", status)
+	}
+	port, _ := h.mqtt()
+	for device, want := range map[string]bool{"boiler-1": true, "stranger": false} {
+		err := mosquittotest.PubTo(t, port, []string{"-u", device, "-P", token(device), "-q", "1"}, "tele/"+device+"/SENSOR", `{"ENV":{"Temperature":61}}`)
+		if (err == nil) != want {
+			t.Errorf("%s by MQTT: %v", device, err)
+		}
 	}
 	h.stop()
 }

@@ -56,6 +56,7 @@ type hub struct {
 	hubKeys   *auth.HubKeys
 	issuers   *auth.Issuers
 	minter    *auth.Minter
+	verifier  *auth.Verifier
 	registry  *devices.Registry
 	gate      *devices.Gate
 	turnstile *devices.Turnstile
@@ -249,7 +250,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 	if h.issuers, err = auth.NewIssuers(h.cfg.Auth, h.log, h.reg); err != nil {
 		return err
 	}
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Config: h.cfg.Auth, Hub: h.hubKeys, Issuers: h.issuers, Accounts: h.records})
+	h.verifier, err = auth.NewVerifier(auth.VerifierOptions{Config: h.cfg.Auth, Hub: h.hubKeys, Issuers: h.issuers, Accounts: h.records})
 	if err != nil {
 		return err
 	}
@@ -258,7 +259,7 @@ func (h *hub) buildDevices(ctx context.Context) error {
 		return err
 	}
 	h.registry, err = devices.NewRegistry(devices.RegistryOptions{
-		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: verifier, Log: h.log, Metrics: h.reg, Turns: h.turnstile,
+		Config: h.cfg.Devices, Node: h.node, Records: h.records, Presence: h.presence, Verifier: h.verifier, Log: h.log, Metrics: h.reg, Turns: h.turnstile,
 	})
 	h.records.OnDelete(h.committer.Forget) // behind the registry, which ends the session first
 	return err
@@ -322,16 +323,18 @@ func (h *hub) buildBridge(context.Context) error {
 		Presence: bridgedPresence{h}, Out: h.outlet, MaxAge: h.committer.MaxAge(), MaxAhead: h.cfg.Ingest.MaxAhead, Log: h.log, Metrics: h.reg,
 	}
 	if b.Broker.Listen != "" {
-		password, err := secretFrom(string(b.Broker.Password), b.Broker.PasswordFile, h.cfg.DataDir, "mqtt-password")
-		if err != nil {
-			return err
+		var err error
+		if !b.Broker.TokensOnly {
+			if h.mqttPassword, err = secretFrom(string(b.Broker.Password), b.Broker.PasswordFile, h.cfg.DataDir, "mqtt-password"); err != nil {
+				return err
+			}
+			b.Broker.Password = configs.Secret(h.mqttPassword)
 		}
-		b.Broker.Password, h.mqttPassword = configs.Secret(password), password
 		if h.broker, err = broker.New(b.Broker, h.log, h.reg); err != nil {
 			return explainListen("bridge.broker.listen", b.Broker.Listen, err)
 		}
 		e := h.broker.Hub()
-		parts.Embedded = bridge.Endpoint{URL: e.URL, Username: e.Username, Password: e.Password}
+		parts.Embedded = bridge.Endpoint{URL: e.URL, Username: e.Username, Password: e.Password, Author: broker.Author}
 		if len(withoutEmbedded(b.Connections)) < len(b.Connections) {
 			parts.Embedded.Subscribed = h.broker.AwaitHub()
 		}
@@ -343,6 +346,9 @@ func (h *hub) buildBridge(context.Context) error {
 		return err
 	}
 	h.records.Observe(tellBridge(h.bridge))
+	if h.broker != nil {
+		h.letDevicesIn()
+	}
 	return nil
 }
 

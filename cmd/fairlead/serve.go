@@ -378,7 +378,10 @@ func (s *served) ready(file string) error {
 		InfluxBucket: in.Bucket, AdminURL: s.admin, DataDir: s.hub.cfg.DataDir, PID: os.Getpid(), Version: version(),
 	}
 	if s.hub.broker != nil {
-		r.MQTTURL, r.MQTTUsername, r.MQTTPassword = "tcp://"+s.hub.broker.Addr().String(), s.hub.cfg.Bridge.Broker.Username, s.hub.mqttPassword
+		r.MQTTURL = "tcp://" + s.hub.broker.Addr().String()
+		if !s.hub.cfg.Bridge.Broker.TokensOnly {
+			r.MQTTUsername, r.MQTTPassword = s.hub.cfg.Bridge.Broker.Username, s.hub.mqttPassword
+		}
 	} else {
 		for _, c := range s.hub.cfg.Bridge.Connections {
 			r.MQTTURL, r.MQTTUsername, r.MQTTPassword = c.URL, c.Username, string(c.Password)
