@@ -136,6 +136,7 @@ func TestTwoNodesAgreeOnKeys(t *testing.T) {
 }
 
 func TestTwoNodesAgreeOnEnds(t *testing.T) {
+	t.Parallel()
 	// Both nodes cancel, expire, time out and deliver the same commands at the same time.
 	f := newFleet(t)
 	a, b := two(t, f, func(c *configs.Commands) { c.DrainPerSecond = 200 })

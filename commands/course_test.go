@@ -53,6 +53,7 @@ func TestNotBefore(t *testing.T) {
 }
 
 func TestNotBeforeExpiresAndCancels(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	r := hub(t, f)
 	d := f.add("d", obey)
@@ -189,6 +190,7 @@ func TestRetry(t *testing.T) {
 }
 
 func TestRetrySurvivesRestart(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	dir := t.TempDir()
 	b := openBus(t, dir)
@@ -275,6 +277,7 @@ func TestWireIDs(t *testing.T) {
 }
 
 func TestLease(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	dir := t.TempDir()
 	b := openBus(t, dir)

@@ -114,6 +114,7 @@ func fold(seed uint64, overwrite bool) (faults []string) {
 }
 
 func TestFoldHoldsForAnyLog(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(20_000) {
 		if faults := fold(seed, false); len(faults) > 0 {
 			t.Fatalf("seed %d: %v", seed, faults)
@@ -131,6 +132,7 @@ func TestFoldHoldsForAnyLog(t *testing.T) {
 }
 
 func TestFoldIsTheSameFromAnyStart(t *testing.T) {
+	t.Parallel()
 	// A duplicate of any entry changes nothing that the first did not: two readers end alike.
 	for seed := range uint64(2000) {
 		rnd := rand.New(rand.NewPCG(seed, 2))

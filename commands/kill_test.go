@@ -247,6 +247,7 @@ func operate(r *commands.Router, f *fleet, k *recorder, id string) {
 }
 
 func TestKilledHub(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(5, uint64(time.Now().UnixNano())))
 	for range killRounds {

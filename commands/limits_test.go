@@ -235,6 +235,7 @@ func TestMessageCountsOnce(t *testing.T) {
 
 // What a device said stands in the log twice. Whoever reads the command back from there finds it as it ended.
 func TestRepeatedMessageChangesNoHistory(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	b := openBus(t, t.TempDir())
 	defer b.Close()

@@ -58,6 +58,7 @@ func TestProgressIsRecordedSeldom(t *testing.T) {
 
 // Progress keeps a command alive, but not for ever; nor does a restart begin its time anew. A late answer still counts.
 func TestProgressDoesNotLastForEver(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	b := openBus(t, t.TempDir())
 	defer b.Close()

@@ -445,6 +445,7 @@ func TestWaiters(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	r := hub(t, f)
 	for i := range 4 {

@@ -78,6 +78,7 @@ func (h *hub) fight(token string, n int) *client {
 }
 
 func TestTwoDevicesWithOneIdentity(t *testing.T) {
+	t.Parallel()
 	clock := newStopped()
 	h := startHub(t, fighting(clock))
 	next := h.listen()

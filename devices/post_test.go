@@ -240,6 +240,7 @@ func TestPostsAreBounded(t *testing.T) {
 
 // A body that comes slowly, or not to its end, is told as that: the device sends it again. One that is malformed is not.
 func TestPostThatDoesNotComeWhole(t *testing.T) {
+	t.Parallel()
 	h := startHub(t)
 	token := h.device("pump-7")
 	server := httptest.NewServer(devices.Hasty(h.handler.(*devices.Handler), 50*time.Millisecond))

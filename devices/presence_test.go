@@ -132,6 +132,7 @@ func TestLastSeenSurvivesARestart(t *testing.T) {
 
 // TestHubThatWasKilled loses its bus before it can say that its devices went.
 func TestHubThatWasKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b := openBus(t, dir)
 	h := startHub(t, func(o *options) { o.bus = b })

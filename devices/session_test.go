@@ -219,6 +219,7 @@ func TestPingsAreCountedByTheRegistrysClock(t *testing.T) {
 // A device that says something else of itself again and again is slowed down; nothing that it says is lost. One that repeats
 // itself is not.
 func TestChangedHellosAreSlowedDown(t *testing.T) {
+	t.Parallel()
 	const hellos = 12
 	for name, changes := range map[string]bool{"changes": true, "repeats": false} {
 		t.Run(name, func(t *testing.T) {

@@ -45,6 +45,7 @@ func (h *hub) wantSilent(ids ...string) {
 }
 
 func TestSilenceIsFoundAndEnds(t *testing.T) {
+	t.Parallel()
 	clock := newStopped()
 	h := startHub(t, listening(clock))
 	next := h.listen()
@@ -108,6 +109,7 @@ func TestSilenceIsFoundAndEnds(t *testing.T) {
 func near(a, b time.Time) bool { return a.Sub(b).Abs() < 2*time.Second }
 
 func TestSilenceSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	clock := &wall{}
 	dir := t.TempDir()
 	b := openBus(t, dir)

@@ -113,6 +113,7 @@ func TestRenewalByASlowClock(t *testing.T) {
 
 // The hub's own clock is set back while devices are on line: nobody is thrown out, and the newest still wins.
 func TestHubClockIsSetBack(t *testing.T) {
+	t.Parallel()
 	clock := newStopped()
 	h := startHub(t, func(o *options) { o.now = clock.now; o.cfg.Devices.Heartbeat = time.Second })
 	token := h.device("pump-7")

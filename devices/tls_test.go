@@ -15,6 +15,7 @@ import (
 
 // TestOverTLS goes the way on which the session cannot wait without a buffer.
 func TestOverTLS(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, func(o *options) { o.cfg.Devices.Heartbeat = time.Second })
 	addr := listenFor(t, h.handler, true)
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // a loopback test peer

@@ -35,6 +35,7 @@ func seen(t *testing.T, frames chan devices.TracedFrame, kind, fate string) devi
 }
 
 func TestTraceShowsEachFrame(t *testing.T) {
+	t.Parallel()
 	h := startHub(t)
 	frames, stop := h.look()
 	more, stopMore := h.look()

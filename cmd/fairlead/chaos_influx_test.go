@@ -152,6 +152,7 @@ func TestChaosInfluxFaultsLoseNothing(t *testing.T) {
 // TestChaosBadPointsAreSetAside writes a type behind the hub's back, so that InfluxDB refuses 1 point in 1,000 that the hub
 // had acknowledged: those are with the dead letters with InfluxDB's own reason, all others are stored.
 func TestChaosBadPointsAreSetAside(t *testing.T) {
+	t.Parallel()
 	const frames, points = 20, 1000
 	db := influxtest.Start(t)
 	_, up := startHubPart(t, hubWanted{Dir: t.TempDir(), InfluxURL: db.URL, InfluxToken: db.Token, Devices: 1})

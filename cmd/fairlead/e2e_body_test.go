@@ -47,6 +47,7 @@ func (h *hub) unfinished(base, method, path string) (status int, err error) {
 
 // TestBodiesEnd leaves no connection to whom promises a body and does not send it, whatever answers and without any secret.
 func TestBodiesEnd(t *testing.T) {
+	t.Parallel()
 	h := serve(t, loopback)
 	defer h.stop()
 	var all sync.WaitGroup

@@ -40,6 +40,7 @@ func everywhere(t *testing.T, nodes [2]*hub, what, id string, is func(device) bo
 
 // One device and two nodes: presence is right on both throughout, whatever the device does.
 func TestDeviceBetweenNodes(t *testing.T) {
+	t.Parallel()
 	nodes := twoNodes(t)
 	token := nodes[0].addDevice(t, "pump-7", "plant-1")
 	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })
@@ -86,6 +87,7 @@ func TestDeviceBetweenNodes(t *testing.T) {
 
 // Two devices with one identity, one at each node, replace each other until somebody hears of it.
 func TestOneIdentityAtTwoNodes(t *testing.T) {
+	t.Parallel()
 	nodes := twoNodes(t)
 	token := nodes[0].addDevice(t, "pump-7", "plant-1")
 	everywhere(t, nodes, "the record is everywhere", "pump-7", func(device) bool { return true })

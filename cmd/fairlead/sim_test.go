@@ -17,7 +17,7 @@ func simulate(t *testing.T, args ...string) (string, error) {
 	var out, logs bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&logs)
-	cmd.SetArgs(args)
+	cmd.SetArgs(append([]string{}, args...)) // not nil: cobra would take the arguments of the test
 	err := cmd.ExecuteContext(t.Context())
 	return out.String() + logs.String(), err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,7 +76,7 @@ type API struct {
 	live      *live
 	metrics   *metrics
 	endpoints []endpoint
-	document  []byte
+	document  func() ([]byte, error)
 	origins   map[string]bool
 	cross     *http.CrossOriginProtection
 	keysGone  chan struct{} // of 1: a node removed a key
@@ -125,8 +126,8 @@ func New(ctx context.Context, o Options) (*API, error) {
 	dir.changed, dir.keyGone = a.live.recheck, a.keyWithdrawn
 	keys.gone, keys.withdrawn = a.live.recheckAll, func(kid string) bool { return dir.withdrawn(OperatorKeys, kid) }
 	a.endpoints = a.routes()
-	a.document, err = a.openAPI()
-	return a, err
+	a.document = sync.OnceValues(a.openAPI)
+	return a, nil
 }
 
 func setDefaults(o *Options) {

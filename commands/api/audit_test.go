@@ -13,23 +13,25 @@ import (
 
 // Every change leaves a record, made or refused, and no read does.
 func TestEveryChangeIsAudited(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	h.operator("other", api.Viewer, "")
 	h.operator("other2", api.Viewer, "")
 	viewer := h.operator("eve", api.Viewer, "")
 	admin := h.admin()
 	h.call(admin, "POST", "/api/v1/devices/pump-7/commands", object{"name": "start"}).want(202)
-	before := len(h.audited())
+	had := h.audited()
+	before := len(had)
 	for _, r := range h.api.Routes() {
 		if r.Open {
 			continue
 		}
 		s := samples[r.Name]
 		for _, token := range []string{viewer, admin} {
-			had := h.audited()
 			h.call(token, r.Method, "/api/v1"+s.path, s.body)
 			now := h.audited()
 			made := now[len(had):]
+			had = now
 			if !r.Change {
 				if len(made) != 0 {
 					t.Errorf("%s: a read left %v", r.Name, made)
@@ -92,6 +94,7 @@ func TestSecretsAreNotAudited(t *testing.T) {
 
 // Many at once share messages, and the chain stays one.
 func TestAuditOfManyAtOnceOnTwoNodes(t *testing.T) {
+	t.Parallel()
 	first := start(t)
 	second := startOn(t, first.bus, first.keys)
 	token := first.admin()
@@ -148,6 +151,7 @@ func TestAuditPages(t *testing.T) {
 
 // The negative control: whatever is done to the log behind the hub's back, verify says where.
 func TestVerifyFindsTampering(t *testing.T) {
+	t.Parallel()
 	for name, tamper := range map[string]func(t *testing.T, h *hub){
 		"one removed from the middle": func(t *testing.T, h *hub) { h.deleteAudit(4) },
 		"the newest removed":          func(t *testing.T, h *hub) { h.deleteAudit(h.lastAudit()) },

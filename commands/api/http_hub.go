@@ -143,6 +143,13 @@ func (a *API) getTrace(c *call) (*reply, error) {
 
 // getDocument serves the OpenAPI document, which holds nothing of this hub but which parts it has.
 func (a *API) getDocument(w http.ResponseWriter, _ *http.Request) {
+	document, err := a.document()
+	if err != nil { // of a source that this very program was built with
+		a.opts.Log.Error("openapi document", "err", err)
+		doc, _ := toProblem(err)
+		doc.Write(w)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(a.document)
+	_, _ = w.Write(document)
 }

@@ -27,6 +27,7 @@ type hub struct {
 	bus    *bus.Bus
 	keys   string
 	srv    *httptest.Server
+	client *http.Client // keeps its connection: a handshake for each call would be most of the work
 	log    *bytes.Buffer
 	shapes *shapes
 	stop   func()
@@ -98,7 +99,8 @@ func startOn(t *testing.T, b *bus.Bus, keys string, change ...func(*api.Options)
 			t.Errorf("run: %v", err)
 		}
 	}
-	t.Cleanup(func() { h.stop(); h.srv.Close() })
+	h.client = &http.Client{Transport: &http.Transport{TLSClientConfig: h.tls()}, Timeout: time.Minute}
+	t.Cleanup(func() { h.stop(); h.client.CloseIdleConnections(); h.srv.Close() })
 	h.shapes = newShapes(t, a)
 	return h
 }
@@ -217,7 +219,7 @@ func (h *hub) send(method, path string, body any, prepare func(*http.Request)) *
 		h.t.Fatal(err)
 	}
 	prepare(r)
-	resp, err := h.client().Do(r)
+	resp, err := h.client.Do(r)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -229,14 +231,6 @@ func (h *hub) send(method, path string, body any, prepare func(*http.Request)) *
 	a := &answer{t: h.t, what: method + " " + path, status: resp.StatusCode, header: resp.Header, raw: raw}
 	h.shapes.check(h.t, a, r.URL.Path)
 	return a
-}
-
-// client keeps no connections, so that none outlives the test.
-func (h *hub) client() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{TLSClientConfig: h.tls(), DisableKeepAlives: true},
-		Timeout:   time.Minute,
-	}
 }
 
 func (h *hub) tls() *tls.Config {

@@ -314,6 +314,7 @@ func TestTrustedOriginMayLook(t *testing.T) {
 }
 
 func TestLiveViewEndsWithItsRights(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		code int
 		end  func(h *hub, s *signedIn)
@@ -348,6 +349,7 @@ func TestLiveViewEndsWithItsRights(t *testing.T) {
 }
 
 func TestLiveViewEndsWithItsToken(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	h.admin()
 	token, _, err := h.api.MintToken(t.Context(), "admin", "", 2*time.Second)
@@ -416,6 +418,7 @@ func (h *hub) counter(name string) float64 {
 
 // A slow viewer loses its oldest telemetry and hears how much; it loses no command; a quick one loses nothing.
 func TestSlowViewer(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	slow, quick := h.view(h.admin()), h.view(h.admin())
 	slow.subscribe(`["*"]`, `["telemetry","command"]`)
@@ -460,6 +463,7 @@ func TestSlowViewer(t *testing.T) {
 
 // A viewer that cannot even take the commands is closed, so that it can never believe it has seen them all.
 func TestViewerThatCannotTakeCommandsIsClosed(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	slow := h.view(h.admin())
 	slow.subscribe(`["*"]`, `["command"]`)

@@ -63,6 +63,7 @@ func omissions(all []api.Record) map[string][]string {
 
 // Whoever is refused again and again does not push out of the log what was done; the log tells how much it left out.
 func TestRefusedChangesAreAuditedWithinABound(t *testing.T) {
+	t.Parallel()
 	b, keys := openBus(t), t.TempDir()
 	var clock atomic.Int64
 	clock.Store(time.Now().UnixNano())

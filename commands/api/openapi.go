@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 )
@@ -12,10 +13,23 @@ import (
 //go:embed openapi.yaml
 var openAPISource []byte
 
-// openAPI is the OpenAPI document of this hub: the source without the calls of parts that it lacks.
-func (a *API) openAPI() ([]byte, error) {
+// openAPIWhole is the source as JSON. Reading so much YAML takes long, so it is read once, when somebody asks for it.
+var openAPIWhole = sync.OnceValues(func() ([]byte, error) {
 	var doc map[string]any
 	if err := yaml.Unmarshal(openAPISource, &doc); err != nil {
+		return nil, fmt.Errorf("openapi.yaml: %w", err)
+	}
+	return json.Marshal(doc)
+})
+
+// openAPI is the OpenAPI document of this hub: the source without the calls of parts that it lacks.
+func (a *API) openAPI() ([]byte, error) {
+	whole, err := openAPIWhole()
+	if err != nil {
+		return nil, err
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(whole, &doc); err != nil {
 		return nil, fmt.Errorf("openapi.yaml: %w", err)
 	}
 	mounted := map[string]bool{}

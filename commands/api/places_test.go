@@ -203,6 +203,7 @@ func TestOneOperatorTakesNotAllPlaces(t *testing.T) {
 // Who waits for a command holds up no request, of its own operator neither; how many wait is bounded for each operator. A
 // command whose caller may not wait for it is not made, so that asking again makes no second one.
 func TestWhoWaitsHoldsNoPlaceOfRequests(t *testing.T) {
+	t.Parallel()
 	d := startDoor(t)
 	olga, admin := d.h.operator("olga", api.User, ""), d.h.admin()
 	d.post(commandPath, olga, "192.0.2.1").want(202)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestBadBodies(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	admin := h.admin()
 	for name, c := range map[string]struct {
@@ -216,7 +217,7 @@ func TestCallerWhoLeavesLeavesTheCommand(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+token)
 	gone := make(chan error)
 	go func() {
-		resp, err := h.client().Do(r)
+		resp, err := h.client.Do(r)
 		if err == nil {
 			text, _ := io.ReadAll(resp.Body)
 			err = fmt.Errorf("an answer: %s %s", resp.Status, text)

@@ -94,6 +94,7 @@ var may = map[string]string{
 }
 
 func TestEveryRoleOnEveryCall(t *testing.T) {
+	t.Parallel()
 	cells := 0
 	for _, role := range []string{"nobody", "viewer", "operator", "admin", "bound viewer", "bound operator", "bound admin", "elsewhere admin"} {
 		h := start(t)

@@ -108,6 +108,7 @@ func (f *forge) hmac(header, claims any, secret []byte) string {
 }
 
 func TestBadTokens(t *testing.T) {
+	t.Parallel()
 	h := start(t)
 	f := newForge(h, time.Now)
 	head, claims := f.header(), f.claims()

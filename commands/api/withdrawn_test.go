@@ -71,6 +71,7 @@ func copyFiles(t *testing.T, from, to string) {
 // Sessions and live views end with the key that signed the token they were opened with, on every node, also on one whose
 // look at the directory lags behind. What other keys signed, and what came of a link, goes on.
 func TestSessionsEndWithTheirKey(t *testing.T) {
+	t.Parallel()
 	one := start(t)
 	stolen := one.admin()
 	lagging := filepath.Join(t.TempDir(), "keys")

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 const (
@@ -42,7 +43,7 @@ type asset struct {
 	contentType string
 	etag        string
 	plain       []byte
-	zipped      []byte
+	zipped      func() []byte // made when it is asked for
 }
 
 func load(tree fs.FS) (*assets, error) {
@@ -98,32 +99,34 @@ func newAsset(name string, data []byte) (*asset, error) {
 		return nil, fmt.Errorf("console file %s: no content type for its extension", name)
 	}
 	sum := sha256.Sum256(data)
-	var zipped bytes.Buffer
-	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
-	if err != nil {
-		return nil, fmt.Errorf("compress console file %s: %w", name, err)
-	}
-	if _, err := z.Write(data); err != nil {
-		return nil, fmt.Errorf("compress console file %s: %w", name, err)
-	}
-	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("compress console file %s: %w", name, err)
-	}
 	return &asset{
 		contentType: contentType,
 		etag:        hex.EncodeToString(sum[:])[:etagChars],
 		plain:       data,
-		zipped:      zipped.Bytes(),
+		zipped:      sync.OnceValue(func() []byte { return zip(data) }),
 	}, nil
+}
+
+// zip compresses; what cannot be stays as it is, and is served plain.
+func zip(data []byte) []byte {
+	var zipped bytes.Buffer
+	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	if err != nil {
+		return data
+	}
+	if _, err := z.Write(data); err != nil || z.Close() != nil {
+		return data
+	}
+	return zipped.Bytes()
 }
 
 // serve writes the file, compressed where the browser takes it and it is smaller, or 304 if the browser has it.
 func (a *asset) serve(w http.ResponseWriter, r *http.Request, caching string) {
 	h, body, etag := w.Header(), a.plain, `"`+a.etag+`"`
-	if len(a.zipped) < len(a.plain) {
+	if zipped := a.zipped(); len(zipped) < len(a.plain) {
 		h.Set("Vary", "Accept-Encoding")
 		if acceptsGzip(r.Header.Get("Accept-Encoding")) {
-			body, etag = a.zipped, `"`+a.etag+`-gz"`
+			body, etag = zipped, `"`+a.etag+`-gz"`
 			h.Set("Content-Encoding", "gzip")
 		}
 	}

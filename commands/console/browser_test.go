@@ -24,12 +24,12 @@ func TestBrowser(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(browserDir, "node_modules", "playwright-core")); err != nil {
 		t.Fatalf("playwright-core is not installed; run: npm ci --prefix commands/console/%s", browserDir)
 	}
-	small, large := newHub(t, smallFleet()), newHub(t, largeFleet())
+	small, other, large := newHub(t, smallFleet()), newHub(t, smallFleet()), newHub(t, largeFleet())
 	ctx, cancel := context.WithTimeout(t.Context(), browserLimit)
 	defer cancel()
 	script := exec.CommandContext(ctx, "node", "run.js")
 	script.Dir = browserDir
-	script.Env = append(os.Environ(), "HUB_URL="+small.url, "LARGE_URL="+large.url, "CHROMIUM="+chromium(t),
+	script.Env = append(os.Environ(), "HUB_URL="+small.url, "OTHER_URL="+other.url, "LARGE_URL="+large.url, "CHROMIUM="+chromium(t),
 		"SHOTS="+os.Getenv("FAIRLEAD_CONSOLE_SHOTS"), "ONLY="+os.Getenv("FAIRLEAD_CONSOLE_ONLY"))
 	var said, complained bytes.Buffer
 	script.Stdout, script.Stderr = &said, &complained

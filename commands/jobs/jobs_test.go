@@ -30,6 +30,7 @@ func fine(int) string { return "ok" }
 const many = 5000
 
 func TestJobReachesEveryDeviceOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, many, most)
 	h := start(t, f)
 	job := h.until(t, h.create(t, jobs.Request{AbortIf: jobs.AbortIf{FailedPercent: 20, After: 100}}).ID, over)
@@ -75,6 +76,7 @@ func TestKeyTakenTwiceAtOnceReachesTheRightDevices(t *testing.T) {
 }
 
 func TestJobAbortsAtItsLimit(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, many, most)
 	h := start(t, f)
 	const concurrency, after = 50, 500
@@ -94,6 +96,7 @@ func TestJobAbortsAtItsLimit(t *testing.T) {
 }
 
 func TestDriverGoesOnAfterAnother(t *testing.T) {
+	t.Parallel()
 	// The driver ends and another one goes on, again and again, while the router stays.
 	f := newFleet(t, 2000, most)
 	b, err := openBus(t.TempDir())
@@ -181,6 +184,7 @@ func TestForgottenJobIsGoneOnEveryNode(t *testing.T) {
 }
 
 func TestPauseResumeCancel(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 300, func(i int) string {
 		if i >= 100 {
 			return "silent"

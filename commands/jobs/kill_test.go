@@ -57,6 +57,7 @@ func child(dir string) error {
 }
 
 func TestKilledDriver(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	kills := 0
 	for i := range killRounds {

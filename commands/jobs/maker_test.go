@@ -284,6 +284,7 @@ func TestBarredMakerMakesNoJob(t *testing.T) {
 // A job's command is found by its place in the log, whatever the clocks say: here the hub's was set back after the job
 // was made. Without, a job that is cancelled would say of a command that it never was.
 func TestCancelledJobFindsItsCommandsAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1, func(int) string { return "silent" })
 	b, err := openBus(t.TempDir())
 	if err != nil {

@@ -4,21 +4,18 @@ import { chromium } from 'playwright-core';
 
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
+export const launch = (executablePath) => chromium.launch({ executablePath, args: flags });
+
 export class Bench {
-  constructor({ executable, shots }) {
-    this.executable = executable;
+  constructor({ browser, url, shots }) {
+    this.browser = browser;
+    this.url = url; // of the hub that its pages are of, if they name no other
     this.shots = shots;
     this.contexts = [];
     this.pages = [];
   }
 
-  async start() {
-    this.browser = await chromium.launch({ executablePath: this.executable, args: flags });
-  }
-
-  async stop() { await this.browser.close(); }
-
-  async page({ url = process.env.HUB_URL, width = 1360, height = 860, scheme = 'light', touch = false, motion = 'no-preference' } = {}) {
+  async page({ url = this.url, width = 1360, height = 860, scheme = 'light', touch = false, motion = 'no-preference' } = {}) {
     const context = await this.browser.newContext({
       ignoreHTTPSErrors: true, baseURL: url, viewport: { width, height }, colorScheme: scheme, hasTouch: touch, isMobile: touch,
       reducedMotion: motion, locale: 'en-GB',
@@ -42,15 +39,12 @@ export class Bench {
     return page;
   }
 
-  // signedIn is a page on the fleet, or on to.
+  // signedIn is a page on the fleet, or on to, of somebody who has signed in before; signing in has checks of its own.
   async signedIn(options = {}, to = '') {
     const page = await this.page(options);
-    await page.goto('/console/signin');
-    await page.fill('input[name=token]', 'test-operator-token');
-    await page.click('button[type=submit]');
-    await page.waitForSelector('.rows .row');
-    page.heard.console.length = 0; // before it, the hub rightly answered that nobody is signed in
-    if (to) await page.goto(`/console/${to}`);
+    await this.control(page, '/api/v1/session', { token: 'test-operator-token' });
+    await page.goto(`/console/${to}`);
+    if (!to) await page.waitForSelector('.rows .row');
     return page;
   }
 

@@ -1,7 +1,14 @@
 // What a check is, and how its outcome reaches the Go test: one line each, "ok NAME" or "not ok NAME: WHY".
-const checks = [];
+let checks = [];
 
 export function check(name, run) { checks.push({ name, run }); }
+
+// taken is what the modules imported since the last call check, in their order.
+export function taken() {
+  const all = checks;
+  checks = [];
+  return all;
+}
 
 export function want(condition, why) {
   if (!condition) throw new Error(why);
@@ -22,7 +29,7 @@ export function wantEqual(got, expected, what) {
   want(JSON.stringify(got) === JSON.stringify(expected), `${what}: ${JSON.stringify(got)}, want ${JSON.stringify(expected)}`);
 }
 
-export async function runAll(bench, only) {
+export async function runAll(bench, checks, only) {
   for (const { name, run } of checks) {
     if (only && !name.includes(only)) continue;
     try {

@@ -1,6 +1,6 @@
 import { check, want, wantEqual } from './check.js';
 import { clean, refused } from './bench.js';
-import { line } from './checks_device.js';
+import { line } from './line.js';
 
 const phone = { width: 390, height: 780, touch: true };
 const pages = ['', 'devices/boiler-1', 'devices/hostile-1', 'commands', 'jobs', 'jobs/j1', 'bridge', 'deadletters', 'hub', 'enrollments'];
