@@ -2,8 +2,8 @@ package jobs_test
 
 import (
 	"errors"
-	"slices"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
