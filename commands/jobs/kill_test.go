@@ -60,8 +60,8 @@ func TestKilledDriver(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	kills := 0
-	for i := range killRounds {
-		killtest.Once(t, childEnv, dir, time.Duration(60+40*i)*time.Millisecond)
+	for kills < killRounds || acted(t, dir) == 0 { // on a busy machine the first kills may come before anybody has acted
+		killtest.Once(t, childEnv, dir, time.Duration(60+40*kills)*time.Millisecond)
 		kills++
 	}
 	f := newFleet(t, killDevices, most)
@@ -92,12 +92,24 @@ func TestKilledDriver(t *testing.T) {
 	if job.State != jobs.Completed || job.Counts["succeeded"]+job.Counts["failed"] != killDevices || job.Counts["failed"] != killDevices*8/100 {
 		t.Errorf("ended as %+v", job)
 	}
-	if before == 0 || before == killDevices {
-		t.Errorf("killed %d times, and %d devices had acted by then: the run shows too little", kills, before)
+	if before == killDevices {
+		t.Errorf("killed %d times, and all devices had acted by then: the run shows too little", kills)
 	}
 	h.agree(t, job)
 	if total, most := f.actions(); total != killDevices || most != 1 {
 		t.Errorf("%d actions of %d devices, at most %d of one", total, killDevices, most)
 	}
 	t.Logf("%d kills: %d devices started and %d acted by the last, then %v", kills, at, before, job.Counts)
+}
+
+// acted is how many devices have acted by what is kept of them.
+func acted(t *testing.T, dir string) int {
+	t.Helper()
+	f := fleetIn(killDevices, most)
+	if err := f.keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer f.ledger.Close()
+	total, _ := f.actions()
+	return total
 }
